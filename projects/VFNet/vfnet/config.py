@@ -1,0 +1,100 @@
+"""Every config key that VFNet adds to Detectron2's, with its unit and its options."""
+
+from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
+
+
+def add_vfnet_config(cfg: CfgNode) -> None:
+    """Add VFNet's keys, at their defaults, to a config made by `detectron2.config.get_cfg()`."""
+    _add_model_keys(cfg)
+    _add_loss_keys(cfg.MODEL.VFNET)
+    _add_test_keys(cfg.MODEL.VFNET)
+    _add_backbone_keys(cfg)
+
+    # Own data: a list of [name, json file in COCO's format, folder of the images].
+    cfg.DATASETS.COCO_FORMAT = []
+    # True: empty boxes, boxes outside their image and boxes that stick out of it are errors.
+    cfg.DATASETS.STRICT = False
+    # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with.
+    # Detectron2's DefaultPredictor always resizes with PIL.
+    cfg.INPUT.RESIZE = "pil"
+    # "float16" or "bfloat16"; a CPU has bfloat16 only. Used where SOLVER.AMP.ENABLED is True.
+    cfg.SOLVER.AMP.PRECISION = "float16"
+
+
+def get_cfg() -> CfgNode:
+    """Return Detectron2's default config with VFNet's keys added."""
+    cfg = get_detectron2_cfg()
+    add_vfnet_config(cfg)
+    return cfg
+
+
+def _add_model_keys(cfg: CfgNode) -> None:
+    cfg.MODEL.VFNET = CfgNode()
+    vfnet = cfg.MODEL.VFNET
+    vfnet.NUM_CLASSES = 80
+    # Names of the classes, in order; filled from DATASETS.COCO_FORMAT, so that a dumped config
+    # predicts with names.
+    vfnet.CLASS_NAMES = []
+    vfnet.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    # Convolutions of each of the two towers, and their channels.
+    vfnet.NUM_CONVS = 3
+    vfnet.CONV_CHANNELS = 256
+    # Norm of the towers: a name of detectron2.layers.get_norm.
+    vfnet.NORM = "GN"
+    # Foreground probability that the class layer's bias starts from.
+    vfnet.PRIOR_PROB = 0.01
+    # Make the last convolution of both towers a modulated deformable one (DCNv2).
+    vfnet.DEFORM_LAST_CONV = False
+    # Switches of the paper's Table 3. False, False: "raw VFNet"; True, False: "+ star".
+    vfnet.STAR_FEATURES = True
+    vfnet.REFINE_BOX = True
+    # Share of the gradient that passes through the star's sampling points into the box.
+    vfnet.STAR_GRADIENT_SCALE = 0.1
+    # Assignment (ATSS): candidates per level and box; side of the square anchor in strides.
+    vfnet.ATSS_TOPK = 9
+    vfnet.ANCHOR_SCALE = 8.0
+
+
+def _add_loss_keys(vfnet: CfgNode) -> None:
+    # "varifocal", "quality_focal" or "focal".
+    vfnet.CLS_LOSS = "varifocal"
+    vfnet.VARIFOCAL_ALPHA = 0.75
+    vfnet.VARIFOCAL_GAMMA = 2.0
+    vfnet.VARIFOCAL_IOU_WEIGHTED = True
+    vfnet.CLS_LOSS_WEIGHT = 1.0
+    vfnet.BOX_LOSS_WEIGHT = 1.5
+    vfnet.REFINED_BOX_LOSS_WEIGHT = 2.0
+
+
+def _add_test_keys(vfnet: CfgNode) -> None:
+    vfnet.SCORE_THRESH_TEST = 0.05
+    # Candidates per level before suppression.
+    vfnet.TOPK_CANDIDATES_TEST = 1000
+    # "pair": score above the threshold, then the best (location, class) pairs of a level (mmdet 3
+    # and Detectron2); "location": the best locations of a level by their best class (the official
+    # implementation).
+    vfnet.CANDIDATE_TEST = "pair"
+    vfnet.NMS_THRESH_TEST = 0.6
+    # "nms", "soft_nms_linear" or "soft_nms_gaussian".
+    vfnet.NMS_TYPE = "nms"
+    vfnet.SOFT_NMS_SIGMA = 0.5
+    vfnet.SOFT_NMS_MIN_SCORE = 0.001
+
+
+def _add_backbone_keys(cfg: CfgNode) -> None:
+    # Batch norms of the backbone keep their running statistics while training; their scale and
+    # shift still learn where they are not frozen. Set False to train from scratch.
+    cfg.MODEL.VFNET.BACKBONE_NORM_EVAL = True
+    # Start each residual block as the identity: the scale of its last norm is 0. For training from
+    # scratch; loaded weights overwrite it.
+    cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL = False
+
+    cfg.MODEL.RES2NET = CfgNode()
+    cfg.MODEL.RES2NET.SCALES = 4
+    # Width of one scale in res2, doubled per stage.
+    cfg.MODEL.RES2NET.BASE_WIDTH = 26
+
+    cfg.MODEL.PAFPN = CfgNode()
+    cfg.MODEL.PAFPN.NORM = ""
+    cfg.MODEL.PAFPN.DEFORM = False

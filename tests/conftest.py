@@ -1,0 +1,22 @@
+"""Fixtures that all tests share."""
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of this repository."""
+    return REPOSITORY
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of reference numbers and real data beside the repository; skips without it."""
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared (reference numbers and the BCCD images), which is absent")
+    return SHARED
