@@ -1,0 +1,27 @@
+# Every target sets up .venv by itself; when nothing changed since, that takes a moment.
+#   PYTHON       the starting Python; its torch, torchvision and detectron2 are used where it has them
+#   DETECTRON2   folder, wheel or URL of detectron2, for a Python without it
+
+PYTHON ?= python3
+VENV_PYTHON := .venv/bin/python
+
+.PHONY: demo test lint setup clean
+
+demo: setup
+	$(VENV_PYTHON) demo/shapes.py
+
+test: setup
+	$(VENV_PYTHON) -m pytest tests
+
+lint: setup
+	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m mypy
+
+setup:
+	@$(PYTHON) tools/bootstrap.py
+
+# What set-up and the tools made; results of runs (output/) stay.
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,217 @@
+"""Detectron2's checkpointer, made to refuse what does not fit and to write nothing by halves."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from copy import copy
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+
+from ..errors import UserError
+from .tensor_file import first_line
+from .write_aside import write_aside
+
+_CLASS_LAYER = ("head.cls_pred.weight", "head.cls_pred.bias")
+
+
+class VFNetCheckpointer(DetectionCheckpointer):
+    """A `DetectionCheckpointer` for training runs and demos.
+
+    It differs in four ways: torch files are read with `weights_only=True`; a detector must fit the
+    model in every name and shape, its class layer's number of classes apart, else nothing is
+    loaded; bad files raise `UserError`; and files are written aside and renamed.
+    """
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Load from a path or URL, as `DetectionCheckpointer.load`; an empty path loads nothing.
+
+        Raises:
+            UserError: the file is missing or unreadable, or is a checkpoint of another model; the
+                model is then as it was.
+        """
+        if path:
+            self._require_file(path)
+        self._path = path  # for messages
+        try:
+            return super().load(path, checkpointables=checkpointables)
+        finally:
+            # Detectron2 resets this only after a load that succeeds, and then refuses the next.
+            self._parsed_url_during_load = None
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write `name`.pth and name it in `last_checkpoint`; a failure leaves both as they were."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        data = {"model": self.model.state_dict()}
+        data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
+        data.update(kwargs)
+        basename = f"{name}.pth"
+        save_file = os.path.join(self.save_dir, basename)
+        self.logger.info(f"Saving checkpoint to {save_file}")
+        with write_aside(save_file) as stream:
+            torch.save(data, stream)
+        self.tag_last_checkpoint(basename)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Name the newest checkpoint in the file `last_checkpoint`."""
+        with write_aside(os.path.join(self.save_dir, "last_checkpoint")) as stream:
+            stream.write(last_filename_basename.encode())
+
+    def _require_file(self, path: str) -> None:
+        without_query = path.split("?", 1)[0]
+        try:
+            local = self.path_manager.get_local_path(without_query)
+        except OSError as error:
+            raise UserError(f"the weights {path} cannot be fetched ({error})") from error
+        if not os.path.isfile(local):
+            raise UserError(
+                f"there is no checkpoint at {path}: set MODEL.WEIGHTS to an existing file or URL"
+            )
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        try:
+            loaded = super()._load_file(filename)
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise _unreadable(filename, error) from error
+        model = loaded["model"]
+        if isinstance(model, Mapping) and isinstance(model.get("state_dict"), Mapping):
+            raise UserError(
+                f"{filename} looks like a checkpoint of mmdet: set MODEL.WEIGHTS to "
+                f"mmdet://{filename}, which converts it"
+            )
+        if not isinstance(model, dict) or not all(hasattr(v, "shape") for v in model.values()):
+            raise UserError(
+                f"expected a checkpoint with tensors by name under 'model' in {filename}, found "
+                "something else: give a checkpoint of this project, Detectron2 or (mmdet://) mmdet"
+            )
+        return loaded
+
+    def _torch_load(self, f: str) -> dict[str, Any]:
+        try:
+            loaded = torch.load(f, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged files make torch raise errors of many types
+            raise _unreadable(f, error) from error
+        if not isinstance(loaded, dict):
+            raise UserError(f"expected a dict in the checkpoint {f}, found {type(loaded).__name__}")
+        return loaded
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        if checkpoint.get("matching_heuristics", False):
+            return self._load_by_heuristics(checkpoint)
+        weights = _without_module_prefix(checkpoint["model"])
+        current = self.model.state_dict()
+        other_classes = _differing_class_layer(weights, current)
+        problems = _differences(weights, current, other_classes)
+        if problems:
+            raise UserError(
+                f"{self._path} does not fit this model; nothing was loaded. {'; '.join(problems)}. "
+                "Use the config that the weights were trained with"
+            )
+        if other_classes:
+            self.logger.info(_class_layer_message(weights, current, other_classes[0]))
+        checkpoint["model"] = _without(weights, other_classes)
+        incompatible = super()._load_model(checkpoint)
+        # All that is missing or too much now was meant to be: Detectron2 would warn of it.
+        for names in (incompatible.missing_keys, incompatible.unexpected_keys):
+            names[:] = [n for n in names if not _is_optional(n) and n not in other_classes]
+        return incompatible
+
+    def _load_by_heuristics(self, checkpoint: dict[str, Any]) -> Any:
+        """Load a backbone trained on ImageNet, whose names Detectron2 guesses."""
+        incompatible = super()._load_model(checkpoint)
+        if set(incompatible.missing_keys) >= {name for name, _ in self.model.named_parameters()}:
+            raise UserError(
+                f"{self._path} does not fit this model: none of its names do, and nothing was "
+                "loaded. Give the weights of a backbone of this kind"
+            )
+        return incompatible
+
+
+def _unreadable(file: str, error: BaseException) -> UserError:
+    return UserError(
+        f"{file} cannot be read as a checkpoint: it is truncated, damaged or of another kind "
+        f"({type(error).__name__}: {first_line(error)}). Copy or download it again; a checkpoint "
+        f"of mmdet is given as mmdet://{file}"
+    )
+
+
+def _without_module_prefix(weights: dict[str, Any]) -> dict[str, Any]:
+    """Remove what DistributedDataParallel puts before every name."""
+    prefix = "module."
+    if not all(name.startswith(prefix) for name in weights):
+        return weights
+    return {name[len(prefix) :]: value for name, value in weights.items()}
+
+
+def _without(weights: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Remove entries; the rest is kept as it is, with the versions of modules that torch notes."""
+    if not names:
+        return weights
+    rest = copy(weights)
+    for name in names:
+        rest.pop(name)
+    return rest
+
+
+def _is_optional(name: str) -> bool:
+    """Whether a checkpoint may hold or lack this name.
+
+    Frozen batch norms and mmdet's converted ones have no counter; the pixel statistics come from
+    the config; anchors are not stored any more.
+    """
+    last = name.rsplit(".", 1)[-1]
+    return (
+        last in ("num_batches_tracked", "pixel_mean", "pixel_std")
+        or "anchor_generator.cell_anchors" in name
+    )
+
+
+def _differing_class_layer(weights: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Names of the class layer, if it is there on both sides with another number of classes."""
+    if not all(name in weights and name in current for name in _CLASS_LAYER):
+        return []
+    shapes = [(weights[name].shape, current[name].shape) for name in _CLASS_LAYER]
+    only_classes_differ = all(
+        len(there) == len(here) and there[1:] == here[1:] and there[0] != here[0]
+        for there, here in shapes
+    )
+    return list(_CLASS_LAYER) if only_classes_differ else []
+
+
+def _class_layer_message(weights: Any, current: Any, name: str) -> str:
+    there, here = weights[name].shape[0], current[name].shape[0]
+    return f"class layer re-initialised ({there} -> {here} classes), all else loaded"
+
+
+def _differences(
+    weights: Mapping[str, Any], current: Mapping[str, Any], allowed: list[str]
+) -> list[str]:
+    """What keeps these weights from being the model's, as parts of a sentence.
+
+    A file without any name of a head is a backbone's: it may leave the rest as it was.
+    """
+    is_detector = any(name.startswith("head.") for name in weights)
+    missing = [n for n in current if n not in weights and not _is_optional(n)]
+    unexpected = [n for n in weights if n not in current and not _is_optional(n)]
+    shapes = [
+        f"{name} {tuple(value.shape)} instead of {tuple(current[name].shape)}"
+        for name, value in weights.items()
+        if name in current
+        and name not in allowed
+        and not _is_optional(name)
+        and tuple(value.shape) != tuple(current[name].shape)
+    ]
+    problems = []
+    if not weights:
+        problems.append("It holds no weights")
+    if missing and is_detector:
+        problems.append(f"Missing in the file: {', '.join(missing)}")
+    if unexpected:
+        problems.append(f"Not in the model: {', '.join(unexpected)}")
+    if shapes:
+        problems.append(f"Of another shape: {', '.join(shapes)}")
+    return problems

@@ -1,0 +1,206 @@
+"""Parameter names of mmdet's VFNet -> names of this project's, by one table.
+
+mmdet 2.x (the official implementation's base) and 3.x use the same names. No tensor changes: both
+sides keep convolutions as (out, in, height, width).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..errors import UserError
+
+_AFFINE = r"(weight|bias)"
+_NORM = r"(weight|bias|running_mean|running_var)"
+
+# (pattern of a whole mmdet name, our name); \1, \2 ... are the pattern's groups.
+_STEM_RULES = [
+    (r"backbone\.conv1\.weight", r"backbone.bottom_up.stem.conv1.weight"),
+    (rf"backbone\.bn1\.{_NORM}", r"backbone.bottom_up.stem.conv1.norm.\1"),
+]
+
+
+def _stage_rules(layer: int) -> list[tuple[str, str]]:
+    """Rules of one ResNet or ResNeXt stage; mmdet counts stages from 1, Detectron2 from 2."""
+    mmdet = rf"backbone\.layer{layer}\.(\d+)"
+    ours = rf"backbone.bottom_up.res{layer + 1}.\1"
+    return [
+        (rf"{mmdet}\.conv([123])\.weight", rf"{ours}.conv\2.weight"),
+        (rf"{mmdet}\.bn([123])\.{_NORM}", rf"{ours}.conv\2.norm.\3"),
+        (rf"{mmdet}\.downsample\.0\.weight", rf"{ours}.shortcut.weight"),
+        (rf"{mmdet}\.downsample\.1\.{_NORM}", rf"{ours}.shortcut.norm.\2"),
+        (rf"{mmdet}\.conv2\.conv_offset\.{_AFFINE}", rf"{ours}.conv2_offset.\2"),
+    ]
+
+
+def _neck_rules() -> list[tuple[str, str]]:
+    """Rules of the FPN: convolution i of P3-P5 is number i + 3; P6 and P7 are the top block."""
+    rules = []
+    for index in range(3):
+        for mmdet, ours in (("lateral_convs", "fpn_lateral"), ("fpn_convs", "fpn_output")):
+            pattern = rf"neck\.{mmdet}\.{index}\.conv\.{_AFFINE}"
+            rules.append((pattern, rf"backbone.{ours}{index + 3}.\1"))
+    for index, level in ((3, "p6"), (4, "p7")):
+        pattern = rf"neck\.fpn_convs\.{index}\.conv\.{_AFFINE}"
+        rules.append((pattern, rf"backbone.top_block.{level}.\1"))
+    return rules
+
+
+def _conv_rules(mmdet: str, ours: str) -> list[tuple[str, str]]:
+    """Rules of a convolution with GroupNorm and, where it is deformable, an offset branch."""
+    return [
+        (rf"bbox_head\.{mmdet}\.conv\.weight", rf"head.{ours}.weight"),
+        (rf"bbox_head\.{mmdet}\.gn\.(?P<x>weight|bias)", rf"head.{ours}.norm.\g<x>"),
+        (
+            rf"bbox_head\.{mmdet}\.conv\.conv_offset\.(?P<x>weight|bias)",
+            rf"head.{ours}.offset.\g<x>",
+        ),
+    ]
+
+
+_HEAD_RULES = [
+    *_conv_rules(r"cls_convs\.(\d+)", r"cls_tower.\1"),
+    *_conv_rules(r"reg_convs\.(\d+)", r"box_tower.\1"),
+    *_conv_rules(r"vfnet_reg_conv", r"box_conv"),
+    (rf"bbox_head\.vfnet_reg\.{_AFFINE}", r"head.box_pred.\1"),
+    (r"bbox_head\.scales\.(\d+)\.scale", r"head.box_scales.\1"),
+    (r"bbox_head\.vfnet_reg_refine_dconv\.weight", r"head.box_star.weight"),
+    (rf"bbox_head\.vfnet_reg_refine\.{_AFFINE}", r"head.refine_pred.\1"),
+    (r"bbox_head\.scales_refine\.(\d+)\.scale", r"head.refine_scales.\1"),
+    (r"bbox_head\.vfnet_cls_dconv\.weight", r"head.cls_star.weight"),
+    (rf"bbox_head\.vfnet_cls\.{_AFFINE}", r"head.cls_pred.\1"),
+    # The raw head has a plain convolution in the star's place.
+    *_conv_rules(r"vfnet_cls_conv", r"cls_conv"),
+]
+
+_RULES = [
+    (r"backbone\.conv1\.weight", r"backbone.bottom_up.stem.conv1.weight"),
+    (rf"backbone\.bn1\.{_NORM}", r"backbone.bottom_up.stem.conv1.norm.\1"),
+]
+
+
+def _stage_rules(layer: int) -> list[tuple[str, str]]:
+    """Rules of one ResNet or ResNeXt stage; mmdet counts stages from 1, Detectron2 from 2."""
+    mmdet = rf"backbone\.layer{layer}\.(\d+)"
+    ours = rf"backbone.bottom_up.res{layer + 1}.\1"
+    return [
+        (rf"{mmdet}\.conv([123])\.weight", rf"{ours}.conv\2.weight"),
+        (rf"{mmdet}\.bn([123])\.{_NORM}", rf"{ours}.conv\2.norm.\3"),
+        (rf"{mmdet}\.downsample\.0\.weight", rf"{ours}.shortcut.weight"),
+        (rf"{mmdet}\.downsample\.1\.{_NORM}", rf"{ours}.shortcut.norm.\2"),
+        (rf"{mmdet}\.conv2\.conv_offset\.{_AFFINE}", rf"{ours}.conv2_offset.\2"),
+    ]
+
+
+def _neck_rules() -> list[tuple[str, str]]:
+    """Rules of the FPN: convolution i of P3-P5 is number i + 3; P6 and P7 are the top block."""
+    rules = []
+    for index in range(3):
+        for mmdet, ours in (("lateral_convs", "fpn_lateral"), ("fpn_convs", "fpn_output")):
+            pattern = rf"neck\.{mmdet}\.{index}\.conv\.{_AFFINE}"
+            rules.append((pattern, rf"backbone.{ours}{index + 3}.\1"))
+    for index, level in ((3, "p6"), (4, "p7")):
+        pattern = rf"neck\.fpn_convs\.{index}\.conv\.{_AFFINE}"
+        rules.append((pattern, rf"backbone.top_block.{level}.\1"))
+    return rules
+
+
+def _conv_norm_rules(mmdet: str, ours: str) -> list[tuple[str, str]]:
+    """Rules of a convolution with GroupNorm, mmdet's ConvModule."""
+    return [
+        (rf"bbox_head\.{mmdet}\.conv\.weight", rf"head.{ours}.weight"),
+        (rf"bbox_head\.{mmdet}\.gn\.{_AFFINE}", rf"head.{ours}.norm.\g<last>"),
+    ]
+
+
+_HEAD_RULES = [
+    (r"bbox_head\.cls_convs\.(\d+)\.conv\.weight", r"head.cls_tower.\1.weight"),
+    (rf"bbox_head\.cls_convs\.(\d+)\.gn\.{_AFFINE}", r"head.cls_tower.\1.norm.\2"),
+    (rf"bbox_head\.cls_convs\.(\d+)\.conv\.conv_offset\.{_AFFINE}", r"head.cls_tower.\1.offset.\2"),
+    (r"bbox_head\.reg_convs\.(\d+)\.conv\.weight", r"head.box_tower.\1.weight"),
+    (rf"bbox_head\.reg_convs\.(\d+)\.gn\.{_AFFINE}", r"head.box_tower.\1.norm.\2"),
+    (rf"bbox_head\.reg_convs\.(\d+)\.conv\.conv_offset\.{_AFFINE}", r"head.box_tower.\1.offset.\2"),
+    (r"bbox_head\.vfnet_reg_conv\.conv\.weight", r"head.box_conv.weight"),
+    (rf"bbox_head\.vfnet_reg_conv\.gn\.{_AFFINE}", r"head.box_conv.norm.\1"),
+    (rf"bbox_head\.vfnet_reg\.{_AFFINE}", r"head.box_pred.\1"),
+    (r"bbox_head\.scales\.(\d+)\.scale", r"head.box_scales.\1"),
+    (r"bbox_head\.vfnet_reg_refine_dconv\.weight", r"head.box_star.weight"),
+    (rf"bbox_head\.vfnet_reg_refine\.{_AFFINE}", r"head.refine_pred.\1"),
+    (r"bbox_head\.scales_refine\.(\d+)\.scale", r"head.refine_scales.\1"),
+    (r"bbox_head\.vfnet_cls_dconv\.weight", r"head.cls_star.weight"),
+    (rf"bbox_head\.vfnet_cls\.{_AFFINE}", r"head.cls_pred.\1"),
+    # The raw head: a plain convolution in the place of the star's.
+    (r"bbox_head\.vfnet_cls_conv\.conv\.weight", r"head.cls_conv.weight"),
+    (rf"bbox_head\.vfnet_cls_conv\.gn\.{_AFFINE}", r"head.cls_conv.norm.\1"),
+]
+
+_RULES = [
+    (re.compile(pattern), ours)
+    for pattern, ours in [
+        *_STEM_RULES,
+        *(rule for layer in (1, 2, 3, 4) for rule in _stage_rules(layer)),
+        *_neck_rules(),
+        *_HEAD_RULES,
+    ]
+]
+
+# What a checkpoint holds beside the detector's weights.
+_DROPPED = [
+    re.compile(r".*\.num_batches_tracked"),  # a counter; unused with a fixed momentum
+    re.compile(r"ema_.*"),  # copies by mmdet 2's EMA hook
+    re.compile(r"data_preprocessor\.(mean|std)"),  # in Detectron2 from the config
+]
+
+
+def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Rename an mmdet VFNet's state dict to this project's names.
+
+    Args:
+        state_dict: mmdet names (2.x or 3.x; a leading "module." is ignored) -> tensors.
+
+    Returns:
+        Our names -> the same tensors, in the same order.
+
+    Raises:
+        UserError: names without a rule, two names for one parameter, or values that are no
+            tensors; the message lists them.
+    """
+    converted: dict[str, torch.Tensor] = {}
+    unknown, doubled, no_tensors = [], [], []
+    for name, value in state_dict.items():
+        bare = re.sub(r"^module\.", "", str(name))
+        if any(pattern.fullmatch(bare) for pattern in _DROPPED):
+            continue
+        ours = _our_name(bare)
+        if ours is None:
+            unknown.append(str(name))
+        elif not isinstance(value, torch.Tensor):
+            no_tensors.append(str(name))
+        elif ours in converted:
+            doubled.append(str(name))
+        else:
+            converted[ours] = value
+    for names, problem in (
+        (unknown, "unlike any name of a VFNet that this version of the project knows"),
+        (doubled, "a second value for a parameter that is already there"),
+        (no_tensors, "no tensor"),
+    ):
+        if names:
+            raise UserError(
+                f"expected the names and tensors of an mmdet VFNet; {len(names)} "
+                f"of {len(state_dict)} entries are {problem}: {', '.join(names)}. "
+                "Give the checkpoint of a VFNet"
+            )
+    return converted
+
+
+def _our_name(mmdet_name: str) -> str | None:
+    for pattern, ours in _RULES:
+        match = pattern.fullmatch(mmdet_name)
+        if match:
+            return match.expand(ours)
+    return None

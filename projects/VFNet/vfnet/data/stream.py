@@ -1,0 +1,227 @@
+"""The stream of training batches: what it yields follows from (seed, iteration, rank) alone."""
+
+import itertools
+import logging
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Callable
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetFromList,
+    build_detection_test_loader,
+    get_detection_dataset_dicts,
+)
+from detectron2.data.build import (
+    filter_images_with_only_crowd_annotations,
+    trivial_batch_collator,
+)
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..errors import UserError
+from .boxes import clean_boxes
+from .mapper import build_mapper
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+# A sample: the index of its record, and its number in the stream of this process.
+Sample = tuple[int, int]
+
+
+def build_train_loader(
+    cfg: CfgNode, *, seed: int, start_iter: int = 0
+) -> Iterable[list[dict[str, Any]]]:
+    """Build the endless training loader of this process.
+
+    Batch k is the same however many workers load it, and the same whether the loader started at
+    iteration 0 or, with `start_iter`, at k: a continued run sees what the uninterrupted one saw.
+
+    Args:
+        cfg: the config; DATASETS.TRAIN, DATALOADER, INPUT and SOLVER.IMS_PER_BATCH are read.
+        seed: 0 or more, the same in every process.
+        start_iter: the iteration to begin at.
+
+    Raises:
+        UserError: no usable image; an unknown sampler; a batch that the processes cannot share
+            evenly; bad boxes (`clean_boxes`). While iterating: a picture that cannot be used.
+    """
+    records = _training_records(cfg)
+    batches = TrainingBatches(
+        _build_sampler(cfg, records, seed), _batch_size(cfg), _groups(cfg, records), start_iter
+    )
+    dataset = SeededDataset(
+        DatasetFromList(records, copy=False), build_mapper(cfg, is_train=True), seed
+    )
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return _RaisingLoader(
+        DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=trivial_batch_collator,
+            persistent_workers=workers > 0,
+            # Its own, because a loader draws a number when it starts, and a continued run starts
+            # its loader at another time.
+            generator=torch.Generator(),
+        )
+    )
+
+
+def build_test_loader(cfg: CfgNode, dataset_name: str) -> Iterable[list[dict[str, Any]]]:
+    """Build Detectron2's test loader with this project's mapper."""
+    return build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, is_train=False))
+
+
+class TrainingBatches(Sampler[list[Sample]]):
+    """Batches of samples, without end; skipping to `start_iter` is index arithmetic only."""
+
+    def __init__(
+        self,
+        indices: Iterable[int],
+        batch_size: int,
+        groups: Sequence[int],
+        start_iter: int = 0,
+    ) -> None:
+        """
+        Args:
+            indices: of records, without end; iterating again begins again.
+            batch_size: samples per batch.
+            groups: per record; a batch holds samples of one group. A batch is yielded when its
+                group has enough samples, as by Detectron2's `AspectRatioGroupedDataset`.
+            start_iter: batches to skip.
+        """
+        self.indices = indices
+        self.batch_size = batch_size
+        self.groups = groups
+        self.start_iter = start_iter
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        return itertools.islice(self._all_batches(), self.start_iter, None)
+
+    def _all_batches(self) -> Iterator[list[Sample]]:
+        waiting: dict[int, list[Sample]] = {}
+        for number, index in enumerate(self.indices):
+            batch = waiting.setdefault(self.groups[index], [])
+            batch.append((index, number))
+            if len(batch) == self.batch_size:
+                del waiting[self.groups[index]]
+                yield batch
+
+
+class SeededDataset(Dataset):
+    """Mapped records whose random draws follow from (seed, rank, number of the sample)."""
+
+    def __init__(
+        self, records: Sequence[Record], mapper: Callable[[Record], dict], seed: int
+    ) -> None:
+        self.records = records
+        self.mapper = mapper
+        self.seed = seed
+        # Kept, because a worker process has no process group to ask.
+        self.rank = comm.get_rank()
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, sample: Sample) -> Any:
+        """Return the mapped record, or the UserError that mapping it raised (`_RaisingLoader`)."""
+        index, number = sample
+        with seeded_generators((self.seed, self.rank, number)):
+            try:
+                return self.mapper(self.records[index])
+            except UserError as error:
+                return error
+
+
+@contextmanager
+def seeded_generators(entropy: tuple[int, ...]) -> Iterator[None]:
+    """Seed the CPU generators of random, NumPy and torch; afterwards restore what they were.
+
+    Restored, so that loading in the training process leaves the training's own draws alone.
+    """
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    words = np.random.SeedSequence(entropy).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    # Not torch.manual_seed, which would seed the GPU's generators too.
+    torch.default_generator.manual_seed(int(words[2]))
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+class _RaisingLoader:
+    """Raise the errors that come in place of samples.
+
+    An error that a worker process raises arrives with its traceback as its message; one that it
+    hands over keeps the sentence that was written for the user.
+    """
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        for batch in self.loader:
+            for sample in batch:
+                if isinstance(sample, UserError):
+                    raise sample
+            yield batch
+
+
+def _training_records(cfg: CfgNode) -> list[Record]:
+    records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+    for record in records:
+        if "annotations" not in record:
+            raise UserError(f"{record['file_name']} has no annotations: training needs them.")
+    records = clean_boxes(records, strict=cfg.DATASETS.STRICT)
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        records = filter_images_with_only_crowd_annotations(records)  # logs how many
+    else:
+        empty = sum(not record["annotations"] for record in records)
+        logger.info(f"{empty} of {len(records)} training images have no box; they are trained on.")
+    if not records:
+        raise UserError(
+            f"No image of {', '.join(cfg.DATASETS.TRAIN)} has a usable box. Check the annotations, "
+            "or set DATALOADER.FILTER_EMPTY_ANNOTATIONS False."
+        )
+    return records
+
+
+def _build_sampler(cfg: CfgNode, records: list[Record], seed: int) -> Sampler[int]:
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if name == "TrainingSampler":
+        return TrainingSampler(len(records), seed=seed)
+    if name == "RepeatFactorTrainingSampler":
+        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            records, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
+        )
+        return RepeatFactorTrainingSampler(factors, seed=seed)
+    raise UserError(
+        'DATALOADER.SAMPLER_TRAIN has to be "TrainingSampler" or "RepeatFactorTrainingSampler"; '
+        f"got {name!r}."
+    )
+
+
+def _batch_size(cfg: CfgNode) -> int:
+    total, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if total < 1 or total % processes:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {total}: it has to be a positive multiple of the number of "
+            f"processes, {processes}."
+        )
+    return total // processes
+
+
+def _groups(cfg: CfgNode, records: list[Record]) -> list[int]:
+    if not cfg.DATALOADER.ASPECT_RATIO_GROUPING:
+        return [0] * len(records)
+    return [int(record["width"] > record["height"]) for record in records]

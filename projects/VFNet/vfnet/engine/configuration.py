@@ -1,0 +1,77 @@
+"""A config from a file and from the command line, with errors that a user can act on."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+
+import yaml
+from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
+
+from ..config import get_cfg
+from ..errors import UserError
+
+
+def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
+    """Return VFNet's defaults, overwritten by a yaml file and then by KEY VALUE pairs.
+
+    Raises:
+        UserError: the file is missing or no config, a key does not exist (the message names the
+            most similar ones), or a value has the wrong type.
+    """
+    if not config_file:
+        raise UserError(
+            "expected a config file, got none; give one with --config-file, "
+            "for example configs/vfnet_R50_1x.yaml"
+        )
+    if not PathManager.isfile(config_file):
+        raise UserError(f"config file {config_file} does not exist; check --config-file")
+    cfg = get_cfg()
+    try:
+        cfg.merge_from_file(config_file)
+    except yaml.YAMLError as error:
+        raise UserError(f"config file {config_file} is not valid yaml: {_line(error)}") from None
+    except (AssertionError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise UserError(f"config file {config_file}: {_explain(error)}") from None
+    late = [word for word in overrides if word.startswith("--")]
+    if late:
+        raise UserError(f"{late[0]} stands behind KEY VALUE pairs; options go before them")
+    try:
+        cfg.merge_from_list(list(overrides))
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"command line: {_explain(error)}") from None
+    return cfg
+
+
+def similar_keys(key: str) -> list[str]:
+    """Return up to three existing config keys, written out in full, that resemble `key`."""
+    existing = list(_full_keys(get_cfg()))
+    last = key.rpartition(".")[2]
+    same_last = [name for name in existing if name.rpartition(".")[2] == last]
+    close = difflib.get_close_matches(key, existing, n=3)
+    return list(dict.fromkeys([*same_last, *close]))[:3]
+
+
+def _full_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _full_keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _explain(error: Exception) -> str:
+    """Say in one line what yacs found wrong; for an unknown key, which keys come close."""
+    # str() of a KeyError is the text in quotes.
+    text = _line(error.args[0] if isinstance(error, KeyError) else error)
+    unknown = re.search(r"[Nn]on-existent (?:config )?key: ([^\s'\"]+)", text)
+    if unknown is None:
+        return text or type(error).__name__
+    key = unknown.group(1)
+    close = similar_keys(key)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"config key {key} does not exist{hint}"
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text).split())

@@ -1,0 +1,186 @@
+"""Start a program on the right device, on one process or many, and report its errors once."""
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import torch
+from detectron2.engine import launch as spawn
+from detectron2.engine.launch import DEFAULT_TIMEOUT
+from detectron2.utils import comm
+from torch import distributed as dist
+from torch import multiprocessing as mp
+
+from ..errors import UserError
+
+_TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+
+def launch(
+    main: Callable[..., Any],
+    args: tuple[Any, ...],
+    *,
+    device: str,
+    num_gpus: int = 1,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
+) -> None:
+    """Call `main(*args)` on every process of the job.
+
+    Under `torchrun` the processes exist, and the four numbers play no part. Otherwise, this
+    machine's processes are started here, if there is more than one in the job.
+
+    Args:
+        main: a module's function; it finds its rank in `detectron2.utils.comm`, and must use the
+            device that `choose_device` gives for `device`.
+        args: arguments for it, picklable.
+        device: MODEL.DEVICE of the config.
+        num_gpus: GPUs to use on this machine, or with device "cpu" processes to start here.
+        num_machines: machines of the job.
+        machine_rank: number of this machine.
+        dist_url: where the processes meet, as Detectron2's `launch` takes it.
+
+    Raises:
+        UserError: a GPU is asked for that is not there, or `main` raised it on some process.
+    """
+    chosen = choose_device(device, num_gpus)
+    if chosen != device and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        reason = "--num-gpus is 0" if torch.cuda.is_available() else "there is no GPU"
+        print(f"MODEL.DEVICE is {device}, but {reason}: running on the CPU", flush=True)
+    if is_torchrun():
+        _join_torchrun(main, args, chosen)
+        return
+    num_processes = max(num_gpus, 1)
+    if num_processes * num_machines == 1:
+        main(*args)
+        return
+    if chosen == "cpu":
+        # Detectron2 picks NCCL wherever it sees a GPU, and NCCL has no CPU tensors.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    messages = mp.get_context("spawn").SimpleQueue()
+    try:
+        spawn(
+            _spawned,
+            num_processes,
+            num_machines,
+            machine_rank,
+            dist_url,
+            args=(messages, main, args, chosen),
+        )
+    except mp.ProcessExitedException:
+        if messages.empty():
+            raise
+        raise UserError(messages.get()) from None
+
+
+def choose_device(device: str, num_gpus: int) -> str:
+    """Return the device to run on: `device`, or "cpu" where that is CUDA and there is no GPU.
+
+    Args:
+        device: MODEL.DEVICE.
+        num_gpus: what `--num-gpus` asks for; under `torchrun` its processes per machine count.
+
+    Raises:
+        UserError: `device` is no device of PyTorch, or more GPUs are asked for than there are.
+    """
+    try:
+        device_type = torch.device(device).type
+    except RuntimeError:
+        raise UserError(f"MODEL.DEVICE must be 'cuda' or 'cpu', got {device!r}") from None
+    if num_gpus < 0:
+        raise UserError(f"--num-gpus must not be negative, got {num_gpus}")
+    if device_type != "cuda":
+        return device
+    present = torch.cuda.device_count()
+    if is_torchrun():
+        # Nobody asked for GPUs by number here: without any, the processes share the CPU.
+        asked = int(os.environ["LOCAL_WORLD_SIZE"])
+        if not present:
+            return "cpu"
+        option = "--nproc-per-node"
+    else:
+        asked = num_gpus
+        if asked == 0 or (asked == 1 and not present):
+            return "cpu"
+        option = "--num-gpus"
+    if asked > present:
+        raise UserError(
+            f"{option} {asked} asks for {asked} GPUs, but {present} are present; "
+            f"give {option} {max(present, 1)}, or MODEL.DEVICE cpu to run {asked} CPU processes"
+        )
+    return device
+
+
+def is_torchrun() -> bool:
+    """Whether `torchrun` (or what sets the same variables) has started this process."""
+    return all(name in os.environ for name in _TORCHRUN_VARIABLES)
+
+
+@contextlib.contextmanager
+def report_errors() -> Iterator[None]:
+    """Turn a `UserError` into one line `error: ...` on stderr and exit status 1.
+
+    Of the processes that `torchrun` started on a machine, only the first to fail prints.
+    """
+    try:
+        yield
+    except UserError as error:
+        if _first_to_report():
+            print(f"error: {_message(error)}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+
+
+def _spawned(messages: Any, main: Callable[..., Any], args: tuple[Any, ...], device: str) -> None:
+    _share_cores(device, comm.get_local_size())
+    try:
+        main(*args)
+    except UserError as error:
+        # The parent prints what it finds here, once, and ends the other processes.
+        messages.put(_message(error))
+        sys.exit(1)
+    _leave_group()
+
+
+def _join_torchrun(main: Callable[..., Any], args: tuple[Any, ...], device: str) -> None:
+    local_size = int(os.environ["LOCAL_WORLD_SIZE"])
+    on_cuda = torch.device(device).type == "cuda"
+    if on_cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group(
+        "nccl" if on_cuda else "gloo", init_method="env://", timeout=DEFAULT_TIMEOUT
+    )
+    comm.create_local_process_group(local_size)
+    comm.synchronize()
+    _share_cores(device, local_size)
+    main(*args)
+    _leave_group()
+
+
+def _leave_group() -> None:
+    # Together: the first process holds the store that the others may still be reading.
+    comm.synchronize()
+    dist.destroy_process_group()
+
+
+def _share_cores(device: str, num_processes: int) -> None:
+    """Give each CPU process its share of the cores: all of them each is much slower."""
+    if device == "cpu" and num_processes > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))
+
+
+def _message(error: UserError) -> str:
+    """Return an error's own message, without the traceback that a data loader's worker adds."""
+    own = re.search(r"^Caught \w+ in DataLoader worker.*\n[\w.]+Error: (.*)$", str(error), re.S)
+    return (own.group(1) if own else str(error)).strip()
+
+
+def _first_to_report() -> bool:
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return True
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    attempt = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "GROUP_RANK")]
+    return store.add("/".join(["vfnet", "errors", *attempt]), 1) == 1

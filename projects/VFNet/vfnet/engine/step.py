@@ -1,0 +1,159 @@
+"""One training step: forward, finite check, backward, update."""
+
+import random
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
+from torch import distributed as dist
+from torch import nn
+
+from ..errors import UserError
+
+_PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class NonFiniteLossError(UserError, FloatingPointError):
+    """A loss became infinite or NaN; the message names it, the iteration and the images."""
+
+
+class StepTrainer(SimpleTrainer):
+    """Detectron2's `SimpleTrainer` with autocast on any device, and with two promises.
+
+    What the model draws at random follows from (seed, iteration, rank), so that a continued run
+    draws what the uninterrupted one would have drawn. And a loss that is not finite raises
+    `NonFiniteLossError` on every process before any weight has changed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable[list[dict[str, Any]]],
+        optimizer: torch.optim.Optimizer,
+        *,
+        seed: int = 0,
+        device_type: str = "cpu",
+        precision: Optional[torch.dtype] = None,
+    ) -> None:
+        """
+        Args:
+            model: returns a dict of scalar losses for a batch.
+            data_loader: yields batches: lists of dicts as Detectron2's models take them.
+            optimizer: steps the model's parameters.
+            seed: not negative, the same on every process.
+            device_type: "cpu", "cuda", ...: where autocast works.
+            precision: what autocast computes in; None: no autocast.
+        """
+        super().__init__(model, data_loader, optimizer)
+        self.seed = seed
+        self.device_type = device_type
+        self.precision = precision
+        # bfloat16 has the range of float32: only float16 needs its gradients scaled.
+        self.grad_scaler = torch.amp.GradScaler(device_type, enabled=precision is torch.float16)
+
+    def run_step(self) -> None:
+        """Take one step with the next batch.
+
+        Raises:
+            NonFiniteLossError: on every process, when a loss of any is not finite.
+        """
+        assert self.model.training, "the model was left in eval mode"
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+
+        # After fetching: how much a loader draws depends on its workers and on when it started.
+        seed_generators(self.seed, self.iter, comm.get_rank())
+        with torch.autocast(self.device_type, self.precision, enabled=self.precision is not None):
+            losses = self.model(batch)
+        check_finite(losses, batch, self.iter)
+
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(sum(losses.values())).backward()
+        self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state to continue from: optimizer, iteration, seed and gradient scale."""
+        state = super().state_dict()
+        state["seed"] = self.seed
+        if self.grad_scaler.is_enabled():
+            state["grad_scaler"] = self.grad_scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state over, the seed of the run that is continued included."""
+        super().load_state_dict(state_dict)
+        self.seed = state_dict.get("seed", self.seed)
+        if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+
+
+def autocast_precision(enabled: bool, precision: str, device_type: str) -> Optional[torch.dtype]:
+    """Translate SOLVER.AMP into the type that autocast computes in; None: no autocast.
+
+    Raises:
+        UserError: the precision is unknown, or the device cannot compute in it.
+    """
+    if precision not in _PRECISIONS:
+        raise UserError(f"SOLVER.AMP.PRECISION must be 'float16' or 'bfloat16', got {precision!r}")
+    if not enabled:
+        return None
+    if device_type == "cpu" and precision == "float16":
+        raise UserError(
+            "SOLVER.AMP.PRECISION float16 needs a GPU; on a CPU set SOLVER.AMP.PRECISION bfloat16"
+        )
+    return _PRECISIONS[precision]
+
+
+def seed_generators(seed: int, iteration: int, rank: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's generators from three numbers, none negative."""
+    state = int(np.random.SeedSequence([seed, iteration, rank]).generate_state(1)[0])
+    random.seed(state)
+    np.random.seed(state)
+    torch.manual_seed(state)
+
+
+def check_finite(
+    losses: Mapping[str, torch.Tensor], batch: list[dict[str, Any]], iteration: int
+) -> None:
+    """Raise on every process when a loss of any process is infinite or NaN.
+
+    All processes must call this together: those with finite losses would otherwise wait for the
+    failed ones in the next collective forever.
+
+    Raises:
+        NonFiniteLossError: names the losses and the images of the processes they come from.
+    """
+    values = torch.stack([loss.detach().float().sum() for loss in losses.values()])
+    failed = (~torch.isfinite(values)).any().int()
+    if comm.get_world_size() > 1:
+        dist.all_reduce(failed, op=dist.ReduceOp.MAX)
+    if not failed.item():
+        return
+    found = [
+        f"{name} = {value}"
+        for name, value in zip(losses, values.tolist())
+        if not np.isfinite(value)
+    ]
+    images = [_image_name(record) for record in batch]
+    reports = [
+        f"{', '.join(found)} (process {rank}; images: {', '.join(images)})"
+        for rank, (found, images) in enumerate(comm.all_gather((found, images)))
+        if found
+    ]
+    raise NonFiniteLossError(
+        f"loss not finite at iteration {iteration}: {'; '.join(reports)}. No weight was changed "
+        "by this step and no checkpoint was written; look at these images and their boxes, lower "
+        "SOLVER.BASE_LR, or enable SOLVER.CLIP_GRADIENTS"
+    )
+
+
+def _image_name(record: Mapping[str, Any]) -> str:
+    return str(record.get("file_name") or record.get("image_id", "without a name"))

@@ -1,0 +1,160 @@
+"""ResNet and ResNeXt with a feature pyramid, composed of Detectron2's pieces."""
+
+from typing import Any, Dict, List
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY
+from detectron2.modeling.backbone.fpn import FPN, LastLevelP6P7
+from detectron2.modeling.backbone.resnet import (
+    BasicBlock,
+    BasicStem,
+    BottleneckBlock,
+    DeformBottleneckBlock,
+    ResNet,
+)
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ...errors import UserError
+from ..deform_conv import AnyDeviceDeformConv
+
+BLOCKS_PER_STAGE = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+
+
+class NormEvalResNet(ResNet):
+    """A ResNet whose batch norms keep their running statistics while it trains.
+
+    Their scale and shift still learn unless frozen, other than in `FrozenBatchNorm2d`.
+    """
+
+    def train(self, mode: bool = True) -> "NormEvalResNet":
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+        return self
+
+
+class AnyDeviceDeformBottleneckBlock(DeformBottleneckBlock):
+    """Detectron2's block with DCNv2 (names included), its deformable layer on every device."""
+
+    def __init__(self, in_channels: int, out_channels: int, **kwargs: Any):
+        super().__init__(in_channels, out_channels, deform_modulated=True, **kwargs)
+        compiled = self.conv2
+        self.conv2 = AnyDeviceDeformConv(
+            compiled.in_channels,
+            compiled.out_channels,
+            kernel_size=3,
+            stride=compiled.stride,
+            padding=compiled.padding,
+            dilation=compiled.dilation,
+            groups=compiled.groups,
+            deformable_groups=compiled.deformable_groups,
+            bias=False,
+            norm=compiled.norm,
+        )
+        self.conv2.weight = compiled.weight
+
+
+@BACKBONE_REGISTRY.register()
+def build_vfnet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """ResNet or ResNeXt with FPN: P3 to P5 from `FPN.IN_FEATURES`, P6 and P7 from P5."""
+    return build_fpn(cfg, build_resnet(cfg, input_shape))
+
+
+def build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
+    """The ResNet that `MODEL.RESNETS` describes, of any width."""
+    resnets = cfg.MODEL.RESNETS
+    stem = BasicStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)
+    stages = []
+    in_channels, out_channels = resnets.STEM_OUT_CHANNELS, resnets.RES2_OUT_CHANNELS
+    for index, num_blocks in enumerate(_blocks_per_stage(resnets.DEPTH)):
+        dilation = resnets.RES5_DILATION if index == 3 else 1
+        first_stride = 1 if index == 0 or dilation > 1 else 2
+        blocks = ResNet.make_stage(
+            num_blocks=num_blocks,
+            stride_per_block=[first_stride] + [1] * (num_blocks - 1),
+            in_channels=in_channels,
+            out_channels=out_channels,
+            norm=resnets.NORM,
+            **_block_arguments(resnets, index, dilation),
+        )
+        in_channels, out_channels = out_channels, 2 * out_channels
+        stages.append(blocks)
+    if resnets.ZERO_INIT_RESIDUAL:
+        _zero_init_residual(stages)
+    resnet_class = NormEvalResNet if cfg.MODEL.VFNET.BACKBONE_NORM_EVAL else ResNet
+    return resnet_class(
+        stem, stages, out_features=resnets.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
+    )
+
+
+def _blocks_per_stage(depth: int) -> tuple:
+    if depth not in BLOCKS_PER_STAGE:
+        raise UserError(
+            f"MODEL.RESNETS.DEPTH must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth}"
+        )
+    return BLOCKS_PER_STAGE[depth]
+
+
+def _block_arguments(resnets: CfgNode, index: int, dilation: int) -> Dict[str, Any]:
+    """What `ResNet.make_stage` needs to know of the blocks of a stage (index 0 is res2)."""
+    deform = resnets.DEFORM_ON_PER_STAGE[index]
+    if resnets.DEPTH < 50:
+        if deform or dilation > 1 or resnets.NUM_GROUPS > 1:
+            raise UserError(
+                "R-18 and R-34 have neither DEFORM_ON_PER_STAGE nor RES5_DILATION nor NUM_GROUPS; "
+                "set MODEL.RESNETS.DEPTH to 50 or more, or leave these at their defaults"
+            )
+        return {"block_class": BasicBlock}
+    arguments = {
+        "bottleneck_channels": resnets.NUM_GROUPS * resnets.WIDTH_PER_GROUP * 2**index,
+        "num_groups": resnets.NUM_GROUPS,
+        "stride_in_1x1": resnets.STRIDE_IN_1X1,
+        "dilation": dilation,
+    }
+    if not deform:
+        return {"block_class": BottleneckBlock, **arguments}
+    if not resnets.DEFORM_MODULATED:
+        raise UserError(
+            "MODEL.RESNETS.DEFORM_ON_PER_STAGE needs MODEL.RESNETS.DEFORM_MODULATED True: "
+            "VFNet's deformable layer is the modulated one (DCNv2)"
+        )
+    return {
+        "block_class": AnyDeviceDeformBottleneckBlock,
+        "deform_num_groups": resnets.DEFORM_NUM_GROUPS,
+        **arguments,
+    }
+
+
+def _zero_init_residual(stages: List[List[nn.Module]]) -> None:
+    """Start each block as the identity (https://arxiv.org/abs/1706.02677, section 5.1)."""
+    for block in (block for blocks in stages for block in blocks):
+        last = block.conv2 if isinstance(block, BasicBlock) else block.conv3
+        nn.init.zeros_(last.norm.weight)
+
+
+def build_fpn(cfg: CfgNode, bottom_up: ResNet) -> FPN:
+    """FPN with P6 and P7 made from P5, initialised as mmdet's neck: Xavier uniform, bias 0."""
+    channels = cfg.MODEL.FPN.OUT_CHANNELS
+    fpn = FPN(
+        bottom_up=bottom_up,
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=channels,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelP6P7(channels, channels, in_feature="p5"),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
+    for name, module in fpn.named_modules():
+        if isinstance(module, nn.Conv2d) and not name.startswith("bottom_up."):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return fpn

@@ -1,0 +1,83 @@
+"""Modulated deformable convolution (DCNv2, https://arxiv.org/abs/1811.11168) on any device.
+
+The layers are Detectron2's, parameters and names included; its kernel, which runs on CUDA in float32
+alone, is replaced by torchvision's, which runs forward and backward everywhere.
+"""
+
+from typing import Callable, Optional
+
+import torch
+from detectron2.layers import Conv2d, ModulatedDeformConv
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+
+def finite_offsets(offset: Tensor, height: int, width: int) -> Tensor:
+    """Replace NaN, infinite and huge offsets by one that still points outside the map, float32.
+
+    A sample outside reads 0 and passes no gradient, so the result does not change, but no index
+    overflows and no gradient becomes NaN.
+    """
+    limit = 4.0 * max(height, width) + 64.0
+    return offset.float().nan_to_num(nan=limit).clamp(-limit, limit)
+
+
+class AnyDeviceDeformConv(ModulatedDeformConv):
+    """Detectron2's `ModulatedDeformConv` with torchvision's kernel."""
+
+    def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        """Convolve.
+
+        Args:
+            x: (N, C, H, W).
+            offset: (N, 18 G, Hout, Wout) for a 3x3 kernel and G = `deformable_groups`; (dy, dx) of
+                each tap in row order, in cells.
+            mask: (N, 9 G, Hout, Wout), the modulation of each tap.
+
+        Returns:
+            (N, Cout, Hout, Wout) float32: half precision would move the samples.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            out = deform_conv2d(
+                x.float(),
+                finite_offsets(offset, *x.shape[-2:]),
+                self.weight,
+                self.bias,
+                stride=self.stride,
+                padding=self.padding,
+                dilation=self.dilation,
+                mask=mask.float(),
+            )
+        if self.norm is not None:
+            out = self.norm(out)
+        return out if self.activation is None else self.activation(out)
+
+
+class DeformConvWithOffset(AnyDeviceDeformConv):
+    """A 3x3 DCNv2 layer with its own offset branch, as in the last convolution of the towers.
+
+    The branch starts at zero (no displacement, modulation 0.5), the kernel uniform in
+    +-1 / sqrt(9 C), as mmcv's layer does.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        norm: Optional[nn.Module] = None,
+        activation: Optional[Callable[[Tensor], Tensor]] = None,
+    ):
+        super().__init__(
+            in_channels, out_channels, 3, padding=1, bias=False, norm=norm, activation=activation
+        )
+        self.offset = Conv2d(in_channels, 27, kernel_size=3, padding=1)
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
+        bound = (9 * in_channels) ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve x (N, C, H, W) -> (N, Cout, H, W)."""
+        offset, mask = self.offset(x).split((18, 9), dim=1)
+        return super().forward(x, offset, mask.sigmoid())

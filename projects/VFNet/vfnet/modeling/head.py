@@ -1,0 +1,194 @@
+"""The head of VFNet, shared by all pyramid levels (paper, section 3 and figure 3). No loss in it."""
+
+import math
+from typing import Callable, List, NamedTuple, Optional
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import UserError
+from .deform_conv import DeformConvWithOffset
+from .star_deform_conv import StarDeformConv, kernel_runs, sampling_points, star_offsets
+
+# exp() of the raw box output is a distance in units of 8 strides, the side of an ATSS anchor.
+DISTANCE_UNIT = 8
+
+# The raw output is bounded before exp(): e^10 units are 1.4 million pixels already on P3, far
+# outside any image, while two such factors (initial times refined) still square to an area that
+# float32 holds. Unbounded, a diverging head overflows to an infinite area, whose GIoU is NaN.
+MAX_RAW_DISTANCE = 10.0
+
+
+class HeadOutput(NamedTuple):
+    """What the head predicts, a tensor for each level.
+
+    logits: (N, K, H, W), one IoU-aware score a class, before the sigmoid.
+    distances: (N, 4, H, W) float32, left, top, right, bottom of the initial box in pixels.
+    refined_distances: as `distances`, of the refined box; an empty list without refinement.
+    """
+
+    logits: List[Tensor]
+    distances: List[Tensor]
+    refined_distances: List[Tensor]
+
+
+class VFNetHead(nn.Module):
+    """Two towers, the initial box, star features at that box, the refined box and the score.
+
+    `STAR_FEATURES` and `REFINE_BOX` are the switches of the paper's Table 3: without the star, a
+    plain convolution stands in its place and there is no box to refine.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        strides: List[int],
+        num_classes: int,
+        num_convs: int = 3,
+        conv_channels: int = 256,
+        norm: str = "GN",
+        prior_prob: float = 0.01,
+        deform_last_conv: bool = False,
+        star_features: bool = True,
+        refine_box: bool = True,
+        star_gradient_scale: float = 0.1,
+    ):
+        """
+        Args:
+            in_channels: channels of every level.
+            strides: pixels a cell, of each level.
+            num_classes: K.
+            num_convs, conv_channels, norm: of both towers.
+            prior_prob: foreground probability that the class layer's bias starts from.
+            deform_last_conv: make the last convolution of both towers a DCNv2.
+            star_features, refine_box: switches of Table 3.
+            star_gradient_scale: share of the gradient through the star's points into the box.
+        """
+        super().__init__()
+        if refine_box and not star_features:
+            raise UserError(
+                "MODEL.VFNET.REFINE_BOX True needs MODEL.VFNET.STAR_FEATURES True: the box is "
+                "refined from star features. Set REFINE_BOX False."
+            )
+        self.strides = strides
+        self.star_gradient_scale = star_gradient_scale
+
+        def conv(channels: int) -> Conv2d:
+            return _conv_norm_relu(channels, conv_channels, norm)
+
+        def tower() -> nn.Sequential:
+            layers: List[nn.Module] = [
+                conv(in_channels if i == 0 else conv_channels) for i in range(num_convs)
+            ]
+            if deform_last_conv and num_convs > 0:
+                layers[-1] = DeformConvWithOffset(
+                    in_channels if num_convs == 1 else conv_channels,
+                    conv_channels,
+                    norm=get_norm(norm, conv_channels),
+                    activation=F.relu,
+                )
+            return nn.Sequential(*layers)
+
+        tower_channels = conv_channels if num_convs > 0 else in_channels
+        self.cls_tower = tower()
+        self.box_tower = tower()
+        self.box_conv = conv(tower_channels)
+        self.box_pred = nn.Conv2d(conv_channels, 4, 3, padding=1)
+        self.box_scales = _level_scales(len(strides))
+        if star_features:
+            self.cls_star = StarDeformConv(tower_channels, conv_channels, activation=F.relu)
+        else:
+            self.cls_conv = conv(tower_channels)
+        if refine_box:
+            self.box_star = StarDeformConv(tower_channels, conv_channels, activation=F.relu)
+            self.refine_pred = nn.Conv2d(conv_channels, 4, 3, padding=1)
+            self.refine_scales = _level_scales(len(strides))
+        self.cls_pred = nn.Conv2d(conv_channels, num_classes, 3, padding=1)
+        self.star_features = star_features
+        self.refine_box = refine_box
+        self._init_weights(prior_prob)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: List[ShapeSpec]) -> dict:
+        channels = {shape.channels for shape in input_shape}
+        if len(channels) != 1:
+            raise UserError(
+                f"all levels of MODEL.VFNET.IN_FEATURES must have the same channels, got {channels}"
+            )
+        return {
+            "in_channels": channels.pop(),
+            "strides": [shape.stride for shape in input_shape],
+            "num_classes": cfg.MODEL.VFNET.NUM_CLASSES,
+            "num_convs": cfg.MODEL.VFNET.NUM_CONVS,
+            "conv_channels": cfg.MODEL.VFNET.CONV_CHANNELS,
+            "norm": cfg.MODEL.VFNET.NORM,
+            "prior_prob": cfg.MODEL.VFNET.PRIOR_PROB,
+            "deform_last_conv": cfg.MODEL.VFNET.DEFORM_LAST_CONV,
+            "star_features": cfg.MODEL.VFNET.STAR_FEATURES,
+            "refine_box": cfg.MODEL.VFNET.REFINE_BOX,
+            "star_gradient_scale": cfg.MODEL.VFNET.STAR_GRADIENT_SCALE,
+        }
+
+    def _init_weights(self, prior_prob: float) -> None:
+        for name, module in self.named_modules():
+            offset_branch = name.endswith(".offset")  # starts at zero, see DeformConvWithOffset
+            if isinstance(module, nn.Conv2d) and not offset_branch:
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, StarDeformConv):
+                nn.init.normal_(module.weight, std=0.01)
+        nn.init.constant_(self.cls_pred.bias, -math.log((1 - prior_prob) / prior_prob))
+
+    def forward(self, features: List[Tensor]) -> HeadOutput:
+        """Predict from the levels' features, (N, C, H, W) each."""
+        output = HeadOutput([], [], [])
+        for level, (feature, stride) in enumerate(zip(features, self.strides)):
+            cls_feature = self.cls_tower(feature)
+            box_feature = self.box_tower(feature)
+
+            raw = self.box_pred(self.box_conv(box_feature))
+            distances = bounded_exp(raw, self.box_scales[level]) * (DISTANCE_UNIT * stride)
+            output.distances.append(distances)
+            if not self.star_features:
+                output.logits.append(self.cls_pred(self.cls_conv(cls_feature)))
+                continue
+
+            offset = star_offsets(distances, stride, self.star_gradient_scale)
+            # Both star convolutions of a level read at the same points.
+            points = None if kernel_runs(feature) else sampling_points(offset)
+            output.logits.append(self.cls_pred(self.cls_star(cls_feature, offset, points)))
+            if self.refine_box:
+                raw = self.refine_pred(self.box_star(box_feature, offset, points))
+                factor = bounded_exp(raw, self.refine_scales[level])
+                output.refined_distances.append(factor * distances.detach())
+        return output
+
+
+def bounded_exp(raw: Tensor, scale: Tensor) -> Tensor:
+    """exp(scale * raw), float32, its exponent bounded by `MAX_RAW_DISTANCE` to either side."""
+    return (scale * raw.float()).clamp(-MAX_RAW_DISTANCE, MAX_RAW_DISTANCE).exp()
+
+
+def _conv_norm_relu(in_channels: int, out_channels: int, norm: str) -> Conv2d:
+    activation: Callable[[Tensor], Tensor] = F.relu
+    norm_layer: Optional[nn.Module] = get_norm(norm, out_channels)
+    return Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size=3,
+        padding=1,
+        bias=norm_layer is None,
+        norm=norm_layer,
+        activation=activation,
+    )
+
+
+def _level_scales(num_levels: int) -> nn.ParameterList:
+    """One learnt factor a level, a 0-dim tensor that starts at 1."""
+    return nn.ParameterList(nn.Parameter(torch.tensor(1.0)) for _ in range(num_levels))

@@ -1,0 +1,154 @@
+"""The losses of VFNet: pure functions, float32 inside whatever autocast says.
+
+Naming convention: p = predicted probability, q = target score (IoU of the predicted box with its
+ground truth at the ground-truth class of a positive location, 0 elsewhere).
+"""
+
+from functools import partial
+from typing import Callable, Tuple
+
+import torch
+from fvcore.nn import sigmoid_focal_loss
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import UserError
+
+
+def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
+    """Reduce an element-wise loss: "none", "sum" or "mean"; anything else is a ValueError."""
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "mean":
+        return loss.mean()
+    raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
+
+
+def varifocal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    alpha: float = 0.75,
+    gamma: float = 2.0,
+    iou_weighted: bool = True,
+    reduction: str = "none",
+) -> Tensor:
+    """Varifocal loss (paper, equation 2).
+
+    -q (q log p + (1 - q) log(1 - p)) where q > 0, and -alpha p^gamma log(1 - p) where q = 0.
+    Negatives are weighted down as in focal loss, by a weight that gradients flow through;
+    positives are not: they are weighted by q itself.
+
+    Args:
+        logits: (..., C).
+        targets: (..., C), q.
+        iou_weighted: False leaves out the factor q of positives (the paper's Table 2).
+        reduction: "none", "sum" or "mean".
+    """
+    logits, targets = logits.float(), targets.float()
+    negative_weight = alpha * (logits.sigmoid() - targets).abs().pow(gamma)  # p^gamma where q = 0
+    positive_weight = targets if iou_weighted else torch.ones_like(targets)
+    weight = torch.where(targets > 0, positive_weight, negative_weight)
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight
+    return reduce_loss(loss, reduction)
+
+
+def quality_focal_loss(
+    logits: Tensor, targets: Tensor, beta: float = 2.0, reduction: str = "none"
+) -> Tensor:
+    """Quality focal loss: |q - p|^beta times the cross entropy (GFL, equation 2).
+
+    https://arxiv.org/abs/2006.04388
+
+    Args:
+        logits, targets: (..., C).
+        reduction: "none", "sum" or "mean".
+    """
+    logits, targets = logits.float(), targets.float()
+    weight = (targets - logits.sigmoid()).abs().pow(beta)
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight
+    return reduce_loss(loss, reduction)
+
+
+def focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    reduction: str = "none",
+) -> Tensor:
+    """Focal loss (https://arxiv.org/abs/1708.02002, equation 5); any q > 0 counts as 1.
+
+    Args:
+        logits, targets: (..., C).
+        reduction: "none", "sum" or "mean".
+    """
+    loss = sigmoid_focal_loss(logits.float(), (targets > 0).float(), alpha=alpha, gamma=gamma)
+    return reduce_loss(loss, reduction)
+
+
+def iou_and_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> Tuple[Tensor, Tensor]:
+    """IoU and generalised IoU (https://arxiv.org/abs/1902.09630) of pairs of boxes.
+
+    Args:
+        boxes, targets: (P, 4), x1, y1, x2, y2.
+        eps: the smallest area divided by, in square pixels.
+
+    Returns:
+        IoU and GIoU, both (P,).
+    """
+    boxes, targets = boxes.float(), targets.float()
+    low, high = boxes[:, :2], boxes[:, 2:]
+    target_low, target_high = targets[:, :2], targets[:, 2:]
+    intersection = (
+        (torch.minimum(high, target_high) - torch.maximum(low, target_low)).clamp(min=0).prod(dim=1)
+    )
+    union = (high - low).prod(dim=1) + (target_high - target_low).prod(dim=1) - intersection
+    iou = intersection / union.clamp(min=eps)
+    enclosing = (
+        (torch.maximum(high, target_high) - torch.minimum(low, target_low)).clamp(min=0).prod(dim=1)
+    )
+    return iou, iou - (enclosing - union) / enclosing.clamp(min=eps)
+
+
+def iou_weighted_giou_loss(boxes: Tensor, targets: Tensor) -> Tuple[Tensor, Tensor]:
+    """GIoU loss of each box, weighted by its own IoU, which takes no gradient.
+
+    The IoU is kept above 0: as a classification target, 0 would turn a positive into a negative.
+
+    Args:
+        boxes, targets: (P, 4), x1, y1, x2, y2.
+
+    Returns:
+        The sum of q (1 - GIoU), a scalar, and q, (P,).
+    """
+    iou, giou = iou_and_giou(boxes, targets)
+    q = iou.detach().clamp(min=1e-6)
+    return (q * (1 - giou)).sum(), q
+
+
+# Classification loss of a batch: logits (A, C), targets q (A, C) and valid (A,), which locations
+# lie in their own image and not in the padding of the batch -> the sum over all of them.
+ClassificationLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def build_classification_loss(
+    name: str, alpha: float = 0.75, gamma: float = 2.0, iou_weighted: bool = True
+) -> ClassificationLoss:
+    """The classification loss that `MODEL.VFNET.CLS_LOSS` names.
+
+    Args:
+        name: "varifocal", "quality_focal" or "focal".
+        alpha, gamma, iou_weighted: of varifocal loss.
+    """
+    if name == "varifocal":
+        loss = partial(varifocal_loss, alpha=alpha, gamma=gamma, iou_weighted=iou_weighted)
+        # Padding learns background, as the published models were trained.
+        return lambda logits, targets, valid: loss(logits, targets, reduction="sum")
+    if name in ("quality_focal", "focal"):
+        masked = {"quality_focal": quality_focal_loss, "focal": focal_loss}[name]
+        return lambda logits, targets, valid: (masked(logits, targets) * valid[:, None]).sum()
+    raise UserError(
+        f"MODEL.VFNET.CLS_LOSS must be 'varifocal', 'quality_focal' or 'focal', got {name!r}"
+    )

@@ -1,0 +1,285 @@
+"""VFNet, the detector: features -> losses, or -> Instances (https://arxiv.org/abs/2008.13367)."""
+
+from typing import Dict, List, Sequence, Tuple
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage, has_event_storage
+from torch import Tensor, distributed, nn
+
+from ..data import publish_class_names
+from ..errors import UserError
+from .assignment import grid_points
+from .head import HeadOutput, VFNetHead
+from .losses import ClassificationLoss, build_classification_loss, iou_weighted_giou_loss
+from .suppression import CandidateRule, Suppression, build_candidate_rule, build_suppression
+from .targets import Targets, assign_targets
+
+
+@META_ARCH_REGISTRY.register()
+class VFNet(DenseDetector):
+    """VarifocalNet.
+
+    Naming convention: N = images, R = locations of all levels, K = classes, P = positives.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: List[str],
+        pixel_mean: List[float],
+        pixel_std: List[float],
+        num_classes: int,
+        atss_topk: int = 9,
+        anchor_scale: float = 8.0,
+        classification_loss: ClassificationLoss,
+        cls_loss_weight: float = 1.0,
+        box_loss_weight: float = 1.5,
+        refined_box_loss_weight: float = 2.0,
+        candidate_rule: CandidateRule,
+        suppression: Suppression,
+    ):
+        """
+        Args:
+            backbone, head_in_features, pixel_mean, pixel_std: as in `DenseDetector`.
+            head: features -> `HeadOutput`.
+            num_classes: K.
+
+            # Assignment and loss parameters:
+            atss_topk, anchor_scale: see `atss_match`.
+            classification_loss: see `build_classification_loss`.
+            cls_loss_weight, box_loss_weight, refined_box_loss_weight: factors of the three losses.
+
+            # Inference parameters:
+            candidate_rule: see `build_candidate_rule`.
+            suppression: see `build_suppression`.
+        """
+        super().__init__(
+            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+        )
+        shapes = backbone.output_shape()
+        self.strides = [shapes[name].stride for name in head_in_features]
+        self.num_classes = num_classes
+        self.atss_topk = atss_topk
+        self.anchor_scale = anchor_scale
+        self.classification_loss = classification_loss
+        self.cls_loss_weight = cls_loss_weight
+        self.box_loss_weight = box_loss_weight
+        self.refined_box_loss_weight = refined_box_loss_weight
+        self.candidate_rule = candidate_rule
+        self.suppression = suppression
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        vfnet = cfg.MODEL.VFNET
+        if vfnet.CLASS_NAMES and len(vfnet.CLASS_NAMES) != vfnet.NUM_CLASSES:
+            raise UserError(
+                f"MODEL.VFNET.NUM_CLASSES is {vfnet.NUM_CLASSES}, but CLASS_NAMES has "
+                f"{len(vfnet.CLASS_NAMES)} names. Set NUM_CLASSES to their number."
+            )
+        publish_class_names(cfg)
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shape()
+        return {
+            "backbone": backbone,
+            "head": VFNetHead(cfg, [shapes[name] for name in vfnet.IN_FEATURES]),
+            "head_in_features": vfnet.IN_FEATURES,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "num_classes": vfnet.NUM_CLASSES,
+            # Assignment and loss parameters:
+            "atss_topk": vfnet.ATSS_TOPK,
+            "anchor_scale": vfnet.ANCHOR_SCALE,
+            "classification_loss": build_classification_loss(
+                vfnet.CLS_LOSS,
+                vfnet.VARIFOCAL_ALPHA,
+                vfnet.VARIFOCAL_GAMMA,
+                vfnet.VARIFOCAL_IOU_WEIGHTED,
+            ),
+            "cls_loss_weight": vfnet.CLS_LOSS_WEIGHT,
+            "box_loss_weight": vfnet.BOX_LOSS_WEIGHT,
+            "refined_box_loss_weight": vfnet.REFINED_BOX_LOSS_WEIGHT,
+            # Inference parameters:
+            "candidate_rule": build_candidate_rule(
+                vfnet.CANDIDATE_TEST, vfnet.SCORE_THRESH_TEST, vfnet.TOPK_CANDIDATES_TEST
+            ),
+            "suppression": build_suppression(
+                vfnet.NMS_TYPE,
+                vfnet.NMS_THRESH_TEST,
+                cfg.TEST.DETECTIONS_PER_IMAGE,
+                vfnet.SOFT_NMS_SIGMA,
+                vfnet.SOFT_NMS_MIN_SCORE,
+            ),
+        }
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: List[Tensor],
+        predictions: HeadOutput,
+        gt_instances: List[Instances],
+    ) -> Dict[str, Tensor]:
+        """Losses of a batch, weighted: `loss_cls`, `loss_box_init`, `loss_box_refined`."""
+        targets = self.assign(images, features, gt_instances)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.losses(predictions, self.points(features), targets)
+
+    def assign(
+        self, images: ImageList, features: List[Tensor], gt_instances: List[Instances]
+    ) -> Targets:
+        """What each location of the batch learns."""
+        return assign_targets(
+            gt_instances,
+            images.image_sizes,
+            _sizes(features),
+            self.strides,
+            self.backbone.size_divisibility,
+            self.atss_topk,
+            self.anchor_scale,
+        )
+
+    def points(self, features: List[Tensor]) -> Tensor:
+        """Where the locations of all levels stand -> (R, 2), x and y in pixels."""
+        return grid_points(_sizes(features), self.strides, self.device)
+
+    def losses(
+        self, predictions: HeadOutput, points: Tensor, targets: Targets
+    ) -> Dict[str, Tensor]:
+        """Compare predictions with targets.
+
+        Args:
+            predictions: of N images.
+            points: (R, 2), where the locations stand, in pixels.
+            targets: of N images.
+        """
+        positive_points = points[targets.index % len(points)]  # (P, 2)
+
+        def box_loss(distances: List[Tensor]) -> Tuple[Tensor, Tensor]:
+            positive = _flatten_levels(distances)[targets.index]  # (P, 4)
+            return iou_weighted_giou_loss(decode(positive_points, positive), targets.boxes)
+
+        box_losses = {"loss_box_init": box_loss(predictions.distances)}
+        if predictions.refined_distances:
+            box_losses["loss_box_refined"] = box_loss(predictions.refined_distances)
+        ious = [iou for _, iou in box_losses.values()]  # the last one is the detections'
+
+        logits = _flatten_levels(predictions.logits).float()  # (N R, K)
+        scores = torch.zeros_like(logits)
+        scores[targets.index, targets.classes] = ious[-1]
+        loss_cls = self.classification_loss(logits, scores, targets.valid)
+
+        # One reduction for all normalisers, on every process and whatever it holds: inside a branch
+        # that depends on the data, the processes would wait for each other for ever.
+        num_positive = logits.new_tensor(float(len(targets.index)))
+        # A NaN stays in its own process's loss: spread by the sum, it would blame every image.
+        sums = [iou.sum().nan_to_num() for iou in ious]
+        totals = mean_over_processes(torch.stack([num_positive, *sums]))
+        self._record(totals, targets.gts_without_positive)
+        normalisers = totals.clamp(min=1.0)
+
+        weights = (self.box_loss_weight, self.refined_box_loss_weight)
+        losses = {"loss_cls": loss_cls * self.cls_loss_weight / normalisers[0]}
+        for (name, (loss, _)), weight, normaliser in zip(
+            box_losses.items(), weights, normalisers[1:]
+        ):
+            losses[name] = loss * weight / normaliser
+        return losses
+
+    @staticmethod
+    def _record(totals: Tensor, gts_without_positive: Tensor) -> None:
+        """Write the training scalars; `totals` as in `losses`: positives, then sums of IoU."""
+        if not has_event_storage():
+            return
+        mean_ious = totals[1:] / totals[0].clamp(min=1.0)
+        # One transfer for all of them.
+        values = torch.cat((totals[:1], gts_without_positive[None].float(), mean_ious)).tolist()
+        names = ("num_pos", "gts_without_positive", "mean_iou_initial", "mean_iou_refined")
+        storage = get_event_storage()
+        for name, value in zip(names, values):
+            storage.put_scalar(f"vfnet/{name}", value)
+
+    def forward_inference(
+        self, images: ImageList, features: List[Tensor], predictions: HeadOutput
+    ) -> List[Instances]:
+        """Detections of each image, in pixels of the resized image, best first."""
+        distances = predictions.refined_distances or predictions.distances
+        level_points = self.points(features).split([h * w for h, w in _sizes(features)])
+        logits, distances = self._transpose_dense_predictions(
+            [predictions.logits, distances], [self.num_classes, 4]
+        )
+        return [
+            self.inference_single_image(
+                level_points,
+                [level[i].float().sigmoid() for level in logits],
+                [level[i] for level in distances],
+                image_size,
+            )
+            for i, image_size in enumerate(images.image_sizes)
+        ]
+
+    def inference_single_image(
+        self,
+        level_points: Sequence[Tensor],
+        level_scores: List[Tensor],
+        level_distances: List[Tensor],
+        image_size: Tuple[int, int],
+    ) -> Instances:
+        """Detect in one image.
+
+        Args:
+            level_points: (H W, 2) of each level, where the locations stand.
+            level_scores: (H W, K) of each level.
+            level_distances: (H W, 4) of each level.
+            image_size: (H, W) before padding.
+        """
+        boxes, scores, classes = [], [], []
+        for points, level_score, distances in zip(level_points, level_scores, level_distances):
+            location, label, score = self.candidate_rule(level_score)
+            boxes.append(decode(points[location], distances[location]))
+            scores.append(score)
+            classes.append(label)
+        candidates = Boxes(torch.cat(boxes))
+        # Clipped before suppression, as the reference does: what overlaps outside the image must
+        # not decide.
+        candidates.clip(image_size)
+        nonempty = candidates.nonempty()
+        kept_boxes = candidates.tensor[nonempty]
+        kept_scores, kept_classes = torch.cat(scores)[nonempty], torch.cat(classes)[nonempty]
+        kept, score = self.suppression(kept_boxes, kept_scores, kept_classes)
+        return Instances(
+            image_size,
+            pred_boxes=Boxes(kept_boxes[kept]),
+            scores=score,
+            pred_classes=kept_classes[kept],
+        )
+
+
+def decode(points: Tensor, distances: Tensor) -> Tensor:
+    """Boxes x1, y1, x2, y2 from points (P, 2) and distances l, t, r, b (P, 4), in pixels."""
+    return torch.cat((points - distances[:, :2], points + distances[:, 2:]), dim=1)
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """The mean of a tensor over all processes; the tensor itself where there is one."""
+    world_size = comm.get_world_size()
+    if world_size == 1:
+        return values
+    values = values.clone()
+    distributed.all_reduce(values)
+    return values / world_size
+
+
+def _flatten_levels(levels: List[Tensor]) -> Tensor:
+    """(N, C, H, W) of each level -> (N R, C), image by image, level by level, row by row."""
+    return torch.cat([level.flatten(2) for level in levels], dim=2).transpose(1, 2).flatten(0, 1)
+
+
+def _sizes(features: List[Tensor]) -> List[Tuple[int, int]]:
+    return [(feature.shape[-2], feature.shape[-1]) for feature in features]

@@ -1,0 +1,137 @@
+"""SGD with the three kinds of parameters that the reference implementation distinguishes."""
+
+import functools
+from typing import Any, Optional
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers.batch_norm import LayerNorm
+from detectron2.solver.build import maybe_add_gradient_clipping
+from torch import nn
+
+from ..errors import UserError
+
+_NORMS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.GroupNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.LayerNorm,
+    LayerNorm,
+)
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """Build SGD over `parameter_groups`, clipped as SOLVER.CLIP_GRADIENTS says.
+
+    CLIP_TYPE "value" and "norm" are Detectron2's, parameter by parameter. "full_model" clips the
+    norm of all gradients together.
+
+    Raises:
+        UserError: CLIP_TYPE is none of these.
+    """
+    solver = cfg.SOLVER
+    groups = parameter_groups(
+        model,
+        lr=solver.BASE_LR,
+        weight_decay=solver.WEIGHT_DECAY,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+    )
+    optimizer = torch.optim.SGD(
+        groups,
+        lr=solver.BASE_LR,
+        momentum=solver.MOMENTUM,
+        weight_decay=solver.WEIGHT_DECAY,
+        nesterov=solver.NESTEROV,
+        foreach=True,
+    )
+    return _add_clipping(cfg, optimizer)
+
+
+def parameter_groups(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    weight_decay_norm: Optional[float] = None,
+    weight_decay_bias: Optional[float] = None,
+    bias_lr_factor: float = 1.0,
+) -> list[dict[str, Any]]:
+    """Sort the trainable parameters into at most three groups, each parameter once.
+
+    As mmcv's optimizer constructor does with `bias_lr_mult` and `bias_decay_mult`:
+
+    1. everything that is not below: `lr`, `weight_decay`. The biases of the offset branches of
+       deformable convolutions belong here;
+    2. weight and bias of normalisation layers: `lr`, `weight_decay_norm`;
+    3. the other parameters named `bias`: `lr * bias_lr_factor`, `weight_decay_bias`.
+
+    A decay of None is `weight_decay`. The order is the model's own; empty groups are left out.
+    """
+    kinds: dict[str, list[nn.Parameter]] = {"other": [], "norm": [], "bias": []}
+    seen = set()
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad and parameter not in seen:
+                seen.add(parameter)
+                kinds[_kind(module_name, module, name)].append(parameter)
+
+    def decay(value: Optional[float]) -> float:
+        return weight_decay if value is None else value
+
+    groups = [
+        {"params": kinds["other"], "lr": lr, "weight_decay": weight_decay},
+        {"params": kinds["norm"], "lr": lr, "weight_decay": decay(weight_decay_norm)},
+        {
+            "params": kinds["bias"],
+            "lr": lr * bias_lr_factor,
+            "weight_decay": decay(weight_decay_bias),
+        },
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _kind(module_name: str, module: nn.Module, parameter_name: str) -> str:
+    if isinstance(module, _NORMS):
+        return "norm"
+    return "bias" if parameter_name == "bias" and not _is_offset_branch(module_name) else "other"
+
+
+def _is_offset_branch(module_name: str) -> bool:
+    """Whether this module predicts the offsets of a deformable convolution.
+
+    Detectron2's deformable blocks call it `conv2_offset`, this project's layer `offset`.
+    """
+    last = module_name.rpartition(".")[2]
+    return last == "offset" or last.endswith("_offset")
+
+
+def _add_clipping(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    clipping = cfg.SOLVER.CLIP_GRADIENTS
+    if not clipping.ENABLED or clipping.CLIP_TYPE in ("value", "norm"):
+        return maybe_add_gradient_clipping(cfg, optimizer)
+    if clipping.CLIP_TYPE != "full_model":
+        raise UserError(
+            "SOLVER.CLIP_GRADIENTS.CLIP_TYPE must be 'value', 'norm' or 'full_model', "
+            f"got {clipping.CLIP_TYPE!r}"
+        )
+    # A hook of `step` sees the gradients after a GradScaler has unscaled them.
+    optimizer.register_step_pre_hook(
+        functools.partial(
+            _clip_full_model, max_norm=clipping.CLIP_VALUE, norm_type=clipping.NORM_TYPE
+        )
+    )
+    return optimizer
+
+
+def _clip_full_model(
+    optimizer: torch.optim.Optimizer, args: Any, kwargs: Any, *, max_norm: float, norm_type: float
+) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, max_norm, norm_type)

@@ -1,0 +1,139 @@
+"""Predict on single pictures and draw boxes: what the demo and the drawing tools share."""
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional, Union
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultPredictor
+from detectron2.utils.visualizer import Visualizer
+from PIL import Image
+
+from .checkpoint import VFNetCheckpointer
+from .checkpoint.write_aside import write_aside
+from .data import register_coco_format
+from .engine import choose_device, load_config
+from .errors import UserError
+
+
+def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
+    """Read a config for prediction: with the classes of own data, and a device that is there.
+
+    `DATASETS.COCO_FORMAT` is read only where the config holds no class names, so that a dumped
+    `config.yaml` predicts on a machine without the data.
+
+    Args:
+        config_file: a yaml of this project, or the `config.yaml` that a training run wrote.
+        overrides: KEY VALUE pairs.
+
+    Returns:
+        a config that is not frozen yet.
+
+    Raises:
+        UserError: the config does not load, or the files of `DATASETS.COCO_FORMAT` are not usable.
+    """
+    cfg = load_config(config_file, overrides)
+    if not cfg.MODEL.VFNET.CLASS_NAMES:
+        register_coco_format(cfg)
+    device = choose_device(cfg.MODEL.DEVICE, num_gpus=1)
+    if device != cfg.MODEL.DEVICE:
+        print(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but there is no GPU: running on the CPU")
+        cfg.MODEL.DEVICE = device
+    return cfg
+
+
+def build_predictor(cfg: CfgNode) -> DefaultPredictor:
+    """Return Detectron2's predictor with the weights of a whole detector.
+
+    Raises:
+        UserError: no weights are named, or they are not those of this detector.
+    """
+    if not cfg.MODEL.WEIGHTS:
+        raise UserError(
+            "MODEL.WEIGHTS is empty, so there is nothing to predict with: name a checkpoint, "
+            "as in --opts MODEL.WEIGHTS output/model_final.pth."
+        )
+    if "ImageNetPretrained" in cfg.MODEL.WEIGHTS:
+        raise UserError(
+            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} holds a backbone, from which training starts, "
+            "not a detector: name a trained checkpoint."
+        )
+    # DefaultPredictor loads with a checkpointer that only warns where names do not fit.
+    without_weights = cfg.clone()
+    without_weights.defrost()
+    without_weights.MODEL.WEIGHTS = ""
+    predictor = DefaultPredictor(without_weights)
+    VFNetCheckpointer(predictor.model).load(cfg.MODEL.WEIGHTS)
+    return predictor
+
+
+def class_names(cfg: CfgNode) -> list[str]:
+    """Return one name per class: the config's own, else those of the first test dataset.
+
+    Raises:
+        UserError: the number of names is not `MODEL.VFNET.NUM_CLASSES`.
+    """
+    names = list(cfg.MODEL.VFNET.CLASS_NAMES)
+    if not names and cfg.DATASETS.TEST:
+        names = list(MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("thing_classes", []))
+    if len(names) != cfg.MODEL.VFNET.NUM_CLASSES:
+        raise UserError(
+            f"Expected {cfg.MODEL.VFNET.NUM_CLASSES} class names (MODEL.VFNET.NUM_CLASSES), found "
+            f"{len(names)} in MODEL.VFNET.CLASS_NAMES and in the dataset that DATASETS.TEST names: "
+            "set MODEL.VFNET.CLASS_NAMES."
+        )
+    return names
+
+
+def class_color(index: int) -> tuple[float, float, float]:
+    """Return the colour of a class, (r, g, b) from 0 to 1; neighbours are far apart in hue."""
+    golden_ratio = 0.618034
+    return colorsys.hsv_to_rgb((0.55 + index * golden_ratio) % 1.0, 0.9, 1.0)
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    classes: Sequence[int],
+    names: Sequence[str],
+    scores: Optional[Sequence[float]] = None,
+    scale: float = 1.0,
+) -> np.ndarray:
+    """Draw boxes with class names, and scores if given; a class has one colour in all pictures.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        boxes: (N, 4) xyxy in pixels of `image`.
+        classes: N indices into `names`.
+        scores: N numbers from 0 to 1.
+        scale: size of the result by size of `image`; texts keep their size.
+
+    Returns:
+        (H * scale, W * scale, 3) uint8, RGB.
+    """
+    labels = [names[index] for index in classes]
+    if scores is not None:
+        labels = [f"{label} {score:.2f}" for label, score in zip(labels, scores)]
+    colors = [class_color(index) for index in classes]
+    visualizer = Visualizer(np.ascontiguousarray(image), scale=scale)
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    drawing = visualizer.overlay_instances(boxes=boxes, labels=labels, assigned_colors=colors)
+    return drawing.get_image()
+
+
+def write_picture(path: Union[str, Path], image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB in the format that the name ends in, aside first, then renamed."""
+    with write_aside(path) as stream:
+        Image.fromarray(image).save(stream, format=_format_of(Path(path)), quality=95)
+
+
+def _format_of(path: Path) -> str:
+    try:
+        return Image.registered_extensions()[path.suffix.lower()]
+    except KeyError as error:
+        raise UserError(
+            f"Expected a picture's name such as {path.stem}.png, got {path}."
+        ) from error

@@ -1,0 +1,60 @@
+"""The distribution `vfnet-detectron2`: the package `vfnet` and the configs that it carries."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+PACKAGE = "projects/VFNet/vfnet"
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def version() -> str:
+    """Read the version as text: importing the package would need torch and detectron2."""
+    match = re.search(r'^__version__ = "(.+)"$', read(f"{PACKAGE}/__init__.py"), re.MULTILINE)
+    if match is None:
+        raise RuntimeError(f'{PACKAGE}/__init__.py has no line `__version__ = "..."`')
+    return match.group(1)
+
+
+setup(
+    name="vfnet-detectron2",
+    version=version(),
+    description="VarifocalNet (VFNet), an IoU-aware dense object detector, for Detectron2",
+    long_description=read("README.md") if (ROOT / "README.md").is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    author="VFNet for Detectron2 developers",
+    python_requires=">=3.9",
+    packages=[*find_packages("projects/VFNet"), "vfnet.configs"],
+    package_dir={"vfnet": PACKAGE, "vfnet.configs": "configs"},
+    package_data={"vfnet.configs": ["**/*.yaml"]},
+    # detectron2 is missing because no package index has it: `import vfnet` says how to install it.
+    install_requires=[
+        "torch",
+        "torchvision",
+        "fvcore",
+        "iopath",
+        "matplotlib",
+        "numpy",
+        "pillow",
+        "pycocotools",
+    ],
+    extras_require={
+        # Apart, because whoever has cv2 from opencv-python-headless or the system must not get a
+        # second one over it.
+        "opencv": ["opencv-python"],
+        "dev": [
+            "mypy>=1.11",
+            "pytest>=7",
+            # One release series: another formats differently.
+            "ruff~=0.17.0",
+            # What tests/test_package.py builds the wheel with.
+            "setuptools>=70.1",
+        ],
+    },
+)

@@ -1,0 +1,71 @@
+"""What a wrong config or override is answered with."""
+
+import pytest
+
+from vfnet.engine import load_config
+from vfnet.errors import UserError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_yaml(text):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write_yaml
+
+
+def test_overrides_win_over_the_file_and_the_file_over_the_defaults(write):
+    cfg = load_config(
+        write("VERSION: 2\nSOLVER: {BASE_LR: 0.5, MOMENTUM: 0.5}"), ["SOLVER.MOMENTUM", "0.25"]
+    )
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.MOMENTUM, cfg.SOLVER.GAMMA) == (0.5, 0.25, 0.1)
+
+
+def test_a_file_takes_over_from_its_base(write, tmp_path):
+    (tmp_path / "base.yaml").write_text("VERSION: 2\nSOLVER: {BASE_LR: 0.5, MOMENTUM: 0.5}")
+    cfg = load_config(write("_BASE_: base.yaml\nSOLVER: {MOMENTUM: 0.25}"))
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.MOMENTUM) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    "text, pattern",
+    [
+        ("VERSION: 2\nMODEL: {VFNET: {NUM_KLASSES: 3}}", "MODEL.VFNET.NUM_KLASSES does not exist"),
+        ("VERSION: 2\nMODEL: {VFNET: {NUM_KLASSES: 3}}", "did you mean MODEL.VFNET.NUM_CLASSES"),
+        ("VERSION: 2\nSOLVER: {MAX_ITER: many}", "SOLVER.MAX_ITER"),
+        ("VERSION: 2\nSOLVER: 3", "SOLVER"),
+        ("VERSION: 2\nMODEL: [1", "not valid yaml"),
+        ("only words", "config.yaml"),
+        ("", "config.yaml"),
+        ("_BASE_: absent.yaml\nVERSION: 2", "absent.yaml"),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_wrong(write, text, pattern):
+    with pytest.raises(UserError, match=pattern) as caught:
+        load_config(write(text))
+    assert "\n" not in str(caught.value) and "config.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "overrides, pattern",
+    [
+        (["MODEL.VFNET.NMS_THRESH", "0.5"], "NMS_THRESH does not exist.*NMS_THRESH_TEST"),
+        (["VFNET.ATSS_TOPK", "9"], "did you mean MODEL.VFNET.ATSS_TOPK"),
+        (["MODEL.WEIGHTS.DEEPER", "x"], "MODEL.WEIGHTS.DEEPER"),
+        (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER"),
+        (["SOLVER.MAX_ITER"], "odd length"),
+        (["SOLVER.MAX_ITER", "3", "--resume"], "--resume stands behind"),
+    ],
+)
+def test_wrong_overrides(write, overrides, pattern):
+    with pytest.raises(UserError, match=pattern) as caught:
+        load_config(write("VERSION: 2"), overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["", "/nowhere/vfnet.yaml"])
+def test_a_missing_file(path):
+    with pytest.raises(UserError, match="--config-file"):
+        load_config(path)

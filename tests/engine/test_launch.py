@@ -1,0 +1,137 @@
+"""On which device a run lands, and how its errors come out."""
+
+import pytest
+import torch
+
+from vfnet.engine import choose_device, launch, report_errors
+from vfnet.errors import UserError
+
+from .command import run_python
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    def pretend(count):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    "device, num_gpus, present, expected",
+    [
+        ("cuda", 1, 0, "cpu"),
+        ("cuda", 0, 0, "cpu"),
+        ("cuda", 0, 2, "cpu"),
+        ("cuda", 1, 1, "cuda"),
+        ("cuda", 2, 8, "cuda"),
+        ("cpu", 1, 8, "cpu"),
+        ("cpu", 4, 0, "cpu"),
+    ],
+)
+def test_device(gpus, device, num_gpus, present, expected):
+    gpus(present)
+    assert choose_device(device, num_gpus) == expected
+
+
+@pytest.mark.parametrize(
+    "device, num_gpus, present, pattern",
+    [
+        ("cuda", 2, 0, "2 GPUs, but 0 are present; give --num-gpus 1, or MODEL.DEVICE cpu"),
+        ("cuda", 8, 4, "8 GPUs, but 4 are present; give --num-gpus 4, or MODEL.DEVICE cpu"),
+        ("cuda", -1, 4, "negative, got -1"),
+        ("gpu", 1, 4, "'gpu'"),
+    ],
+)
+def test_devices_that_cannot_be_had(gpus, device, num_gpus, present, pattern):
+    gpus(present)
+    with pytest.raises(UserError, match=pattern):
+        choose_device(device, num_gpus)
+
+
+@pytest.mark.parametrize("present, expected", [(0, "cpu"), (2, "cuda"), (4, "cuda")])
+def test_device_under_torchrun(gpus, monkeypatch, present, expected):
+    gpus(present)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    assert choose_device("cuda", num_gpus=1) == expected
+
+
+def test_fewer_gpus_than_torchrun_has_processes(gpus, monkeypatch):
+    gpus(1)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    with pytest.raises(UserError, match="--nproc-per-node 2 asks for 2 GPUs, but 1"):
+        choose_device("cuda", num_gpus=1)
+
+
+def test_running_on_the_cpu_is_said_in_one_line(gpus, capsys):
+    gpus(0)
+    called = []
+    launch(called.append, ("here",), device="cuda")
+    assert called == ["here"]
+    assert capsys.readouterr().out == (
+        "MODEL.DEVICE is cuda, but there is no GPU: running on the CPU\n"
+    )
+
+
+def test_an_error_is_one_line_and_exit_status_1(capsys):
+    with pytest.raises(SystemExit) as caught, report_errors():
+        raise UserError("expected this, got that")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "error: expected this, got that\n"
+
+
+def test_a_data_loader_workers_traceback_is_left_out(capsys):
+    class Broken(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            raise UserError(f"picture {index} is broken")
+
+    loader = torch.utils.data.DataLoader(Broken(), num_workers=1, multiprocessing_context="fork")
+    with pytest.raises(SystemExit), report_errors():
+        list(loader)
+    assert capsys.readouterr().err == "error: picture 0 is broken\n"
+
+
+FAILING_MAIN = """
+import sys
+from detectron2.utils import comm
+from vfnet.engine import launch, report_errors
+from vfnet.errors import UserError
+
+def main(failing):
+    if comm.get_rank() in failing:
+        raise UserError(f"expected two, got {len(failing)}")
+    comm.all_gather(comm.get_rank())  # waits for the failed process
+
+if __name__ == "__main__":
+    with report_errors():
+        failing = [int(rank) for rank in sys.argv[1:]]
+        launch(main, (failing,), device="cpu", num_gpus=2)
+"""
+
+
+@pytest.fixture
+def failing_main(tmp_path):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING_MAIN)
+    return str(script)
+
+
+@pytest.mark.parametrize("failing", [["0", "1"], ["1"]])
+def test_an_error_of_spawned_processes_is_printed_once(failing_main, failing):
+    done = run_python(failing_main, *failing)
+    assert done.returncode == 1
+    assert done.stderr.count(f"error: expected two, got {len(failing)}") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_under_torchrun_is_printed_once(failing_main):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = run_python(*torchrun, failing_main, "0", "1")
+    assert done.returncode != 0
+    assert done.stderr.count("error: expected two, got 2") == 1

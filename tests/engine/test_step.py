@@ -1,0 +1,125 @@
+"""One step: precision, generators, and what happens when a loss is not finite."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from vfnet.engine import NonFiniteLossError, StepTrainer
+from vfnet.engine.step import autocast_precision, seed_generators
+from vfnet.errors import UserError
+
+
+class Line(nn.Module):
+    """Losses weight * value, with what the batch says as value, and a random number."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.drawn = []
+
+    def forward(self, batch):
+        self.drawn.append(torch.rand(()).item())
+        value = sum(record["value"] for record in batch)
+        return {"loss_a": self.weight * value, "loss_b": self.weight * 1.0}
+
+
+def run(batches, **options):
+    """Take one step per batch with rate 0.1; return the model."""
+    model = Line()
+    trainer = StepTrainer(model, batches, torch.optim.SGD(model.parameters(), lr=0.1), **options)
+    with EventStorage():
+        for trainer.iter in range(len(batches)):
+            trainer.run_step()
+    return model
+
+
+def test_a_step_follows_the_gradient():
+    # d(loss_a + loss_b) / d weight = 2 + 1
+    assert run([[{"value": 2.0}]]).weight.item() == pytest.approx(1 - 0.1 * 3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_before_the_step(value):
+    model = Line()
+    batch = [{"value": value, "file_name": "b.jpg"}, {"value": 0.0, "image_id": 7}]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = StepTrainer(model, [batch], optimizer)
+    trainer.iter = 41
+    with EventStorage(), pytest.raises(NonFiniteLossError) as caught:
+        trainer.run_step()
+    message = str(caught.value)
+    assert f"iteration 41: loss_a = {value} (process 0; images: b.jpg, 7)" in message
+    assert "loss_b" not in message
+    assert model.weight.item() == 1 and not optimizer.state
+    assert isinstance(caught.value, UserError) and isinstance(caught.value, FloatingPointError)
+
+
+def test_what_a_step_draws_follows_from_seed_and_iteration():
+    batches = [[{"value": 1.0}]] * 3
+    first = run(batches, seed=5).drawn
+    torch.rand(7)
+    assert run(batches, seed=5).drawn == first
+    assert len({*first, *run(batches, seed=6).drawn}) == 6
+
+
+def test_all_generators_are_seeded_from_all_three_numbers():
+    def draw(*numbers):
+        seed_generators(*numbers)
+        return random.random(), np.random.rand(), torch.rand(()).item()
+
+    draws = [draw(1, 2, 3), draw(2, 2, 3), draw(1, 3, 3), draw(1, 2, 4)]
+    assert draw(1, 2, 3) == draws[0]
+    assert all(len(set(column)) == 4 for column in zip(*draws))
+
+
+def test_a_continued_run_keeps_its_seed():
+    saved = StepTrainer(Line(), [], torch.optim.SGD(Line().parameters(), lr=1.0), seed=5)
+    continued = StepTrainer(Line(), [], torch.optim.SGD(Line().parameters(), lr=1.0), seed=6)
+    continued.load_state_dict(saved.state_dict())
+    assert continued.seed == 5
+
+
+@pytest.mark.parametrize(
+    "enabled, precision, device, expected",
+    [
+        (False, "float16", "cpu", None),
+        (True, "bfloat16", "cpu", torch.bfloat16),
+        (True, "bfloat16", "cuda", torch.bfloat16),
+        (True, "float16", "cuda", torch.float16),
+    ],
+)
+def test_precision(enabled, precision, device, expected):
+    assert autocast_precision(enabled, precision, device) is expected
+
+
+@pytest.mark.parametrize(
+    "precision, pattern", [("float16", "needs a GPU.*bfloat16"), ("half", "'half'")]
+)
+def test_precisions_that_cannot_be_had(precision, pattern):
+    with pytest.raises(UserError, match=pattern):
+        autocast_precision(True, precision, "cpu")
+
+
+def test_autocast_reaches_the_model_and_leaves_the_weights():
+    class Multiply(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def forward(self, batch):
+            out = self.layer(batch)
+            self.out_type = out.dtype
+            return {"loss": out.float().sum()}
+
+    model = Multiply()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = StepTrainer(model, [torch.ones(1, 2)], optimizer, precision=torch.bfloat16)
+    with EventStorage():
+        trainer.run_step()
+    assert model.out_type is torch.bfloat16
+    assert model.layer.weight.dtype is torch.float32
+    assert "grad_scaler" not in trainer.state_dict()

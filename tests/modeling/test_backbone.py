@@ -1,0 +1,182 @@
+import pytest
+import torch
+from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.modeling import build_backbone
+from detectron2.modeling.backbone.resnet import DeformBottleneckBlock, ResNet
+from torch import nn
+
+from vfnet import get_cfg
+from vfnet.errors import UserError
+
+
+def config(depth=50, **resnets):
+    cfg = get_cfg()
+    cfg.MODEL.BACKBONE.NAME = "build_vfnet_resnet_fpn_backbone"
+    cfg.MODEL.BACKBONE.FREEZE_AT = 2
+    cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]
+    cfg.MODEL.FPN.OUT_CHANNELS = 32
+    settings = {
+        "DEPTH": depth,
+        "OUT_FEATURES": ["res3", "res4", "res5"],
+        "NORM": "BN",
+        "STRIDE_IN_1X1": False,
+        "STEM_OUT_CHANNELS": 8,
+        "RES2_OUT_CHANNELS": 32 if depth >= 50 else 8,
+        "WIDTH_PER_GROUP": 8,
+        **resnets,
+    }
+    for key, value in settings.items():
+        setattr(cfg.MODEL.RESNETS, key, value)
+    return cfg
+
+
+def count(module):
+    """Parameters, the scale and shift of frozen batch norms (buffers in Detectron2) included."""
+    buffers = sum(
+        m.weight.numel() + m.bias.numel()
+        for m in module.modules()
+        if isinstance(m, FrozenBatchNorm2d)
+    )
+    return sum(p.numel() for p in module.parameters()) + buffers
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101])
+def test_the_pyramid_has_five_levels_from_p3_to_p7(depth):
+    backbone = build_backbone(config(depth))
+    assert backbone.output_shape() == {
+        f"p{i}": ShapeSpec(channels=32, stride=2**i) for i in range(3, 8)
+    }
+    features = backbone(torch.zeros(1, 3, 96, 160))
+    sizes = [tuple(features[f"p{i}"].shape[-2:]) for i in range(3, 8)]
+    assert sizes == [(12, 20), (6, 10), (3, 5), (2, 3), (1, 2)]
+
+
+def test_p6_and_p7_are_made_from_p5_with_a_relu_between():
+    backbone = build_backbone(config()).eval()
+    features = backbone(torch.randn(1, 3, 64, 64))
+    p6 = backbone.top_block.p6(features["p5"])
+    torch.testing.assert_close(features["p6"], p6)
+    torch.testing.assert_close(features["p7"], backbone.top_block.p7(p6.relu()))
+
+
+def test_full_resnet50_has_the_published_number_of_parameters():
+    cfg = config(STEM_OUT_CHANNELS=64, RES2_OUT_CHANNELS=256, WIDTH_PER_GROUP=64)
+    cfg.MODEL.FPN.OUT_CHANNELS = 256
+    backbone = build_backbone(cfg)
+    assert count(backbone.bottom_up) == 23_508_032
+    assert count(backbone) - count(backbone.bottom_up) == 3_868_672
+
+
+def test_groups_make_a_resnext():
+    backbone = build_backbone(config(NUM_GROUPS=4, WIDTH_PER_GROUP=2))
+    convolution = backbone.bottom_up.res4[0].conv2
+    assert convolution.groups == 4
+    assert convolution.weight.shape == (32, 8, 3, 3)
+
+
+def test_stem_and_res2_are_frozen_and_the_other_norms_learn_with_fixed_statistics():
+    backbone = build_backbone(config()).train()
+    bottom_up = backbone.bottom_up
+    frozen = [bottom_up.stem, bottom_up.res2]
+    assert not any(p.requires_grad for module in frozen for p in module.parameters())
+    norm = bottom_up.res3[0].conv1.norm
+    assert norm.weight.requires_grad
+    before = norm.running_mean.clone()
+    sum(f.sum() for f in backbone(torch.randn(2, 3, 64, 64)).values()).backward()
+    assert torch.equal(norm.running_mean, before)
+    assert norm.weight.grad.abs().max() > 0
+
+
+def test_norms_learn_their_statistics_where_asked():
+    cfg = config()
+    cfg.MODEL.VFNET.BACKBONE_NORM_EVAL = False
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    backbone = build_backbone(cfg).train()
+    norm = backbone.bottom_up.stem.conv1.norm
+    before = norm.running_mean.clone()
+    backbone(torch.randn(2, 3, 64, 64))
+    assert not torch.equal(norm.running_mean, before)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_zero_initialised_blocks_start_as_the_identity(depth):
+    backbone = build_backbone(config(depth, ZERO_INIT_RESIDUAL=True)).eval()
+    block = backbone.bottom_up.res3[1]
+    x = torch.rand(1, block.in_channels, 8, 8)
+    torch.testing.assert_close(block(x), x)
+
+
+def test_the_neck_is_initialised_as_mmdets():
+    torch.manual_seed(0)
+    cfg = config()
+    cfg.MODEL.FPN.OUT_CHANNELS = 64
+    backbone = build_backbone(cfg)
+    for name, module in backbone.named_children():
+        for convolution in module.modules() if name != "bottom_up" else ():
+            if isinstance(convolution, nn.Conv2d):
+                taps = convolution.kernel_size[0] ** 2
+                fans = taps * (convolution.in_channels + convolution.out_channels)
+                bound = (6 / fans) ** 0.5
+                assert convolution.weight.abs().max() <= bound
+                assert convolution.weight.abs().max() > 0.98 * bound
+                assert (convolution.bias == 0).all()
+
+
+def deformable(**resnets):
+    return config(
+        DEFORM_ON_PER_STAGE=[False, True, True, True], DEFORM_MODULATED=True, **resnets
+    )
+
+
+@pytest.mark.parametrize(("groups", "deform_groups"), [(1, 1), (4, 1), (1, 2)])
+def test_deformable_blocks_keep_detectron2s_names_and_learn_on_a_cpu(groups, deform_groups):
+    torch.manual_seed(0)
+    cfg = deformable(NUM_GROUPS=groups, WIDTH_PER_GROUP=8, DEFORM_NUM_GROUPS=deform_groups)
+    backbone = build_backbone(cfg)
+    block = backbone.bottom_up.res3[0]
+    detectron2_block = DeformBottleneckBlock(
+        block.in_channels,
+        block.out_channels,
+        bottleneck_channels=block.conv1.out_channels,
+        stride=2,
+        num_groups=groups,
+        deform_modulated=True,
+        deform_num_groups=deform_groups,
+    )
+    shapes = {name: value.shape for name, value in detectron2_block.state_dict().items()}
+    assert {name: value.shape for name, value in block.state_dict().items()} == shapes
+    for module in backbone.modules():
+        if isinstance(module, DeformBottleneckBlock):
+            nn.init.normal_(module.conv2_offset.weight, std=0.05)
+    sum(f.square().sum() for f in backbone(torch.randn(1, 3, 64, 96)).values()).backward()
+    for stage in ("res3", "res4", "res5"):
+        for block in getattr(backbone.bottom_up, stage):
+            for parameter in (block.conv2.weight, block.conv2_offset.weight):
+                assert parameter.grad.isfinite().all()
+                assert parameter.grad.abs().max() > 0
+
+
+def test_only_the_stages_asked_for_are_deformable():
+    bottom_up = build_backbone(deformable()).bottom_up
+    found = {
+        stage: any(isinstance(block, DeformBottleneckBlock) for block in getattr(bottom_up, stage))
+        for stage in ("res2", "res3", "res4", "res5")
+    }
+    assert found == {"res2": False, "res3": True, "res4": True, "res5": True}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"depth": 20}, "DEPTH must be one of"),
+        ({"depth": 18, "NUM_GROUPS": 4}, "R-18 and R-34"),
+        ({"DEFORM_ON_PER_STAGE": [False, True, True, True]}, "DEFORM_MODULATED True"),
+    ],
+)
+def test_what_cannot_be_built_is_an_error(settings, message):
+    with pytest.raises(UserError, match=message):
+        build_backbone(config(**settings))
+
+
+def test_the_backbone_is_detectron2s_resnet():
+    assert isinstance(build_backbone(config()).bottom_up, ResNet)

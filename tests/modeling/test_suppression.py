@@ -1,0 +1,96 @@
+import math
+
+import pytest
+import torch
+
+from vfnet.errors import UserError
+from vfnet.modeling.suppression import (
+    best_locations,
+    best_pairs,
+    build_candidate_rule,
+    build_suppression,
+    nms,
+    soft_nms,
+)
+
+# Two boxes of IoU 1/2 and one apart.
+BOXES = torch.tensor([[0.0, 0, 4, 3], [0.0, 1, 4, 4], [50.0, 50, 60, 60]])
+SCORES = torch.tensor([0.9, 0.8, 0.3])
+
+
+def test_pairs_are_the_best_location_and_class_pairs_above_the_threshold():
+    scores = torch.tensor([[0.9, 0.06, 0.05], [0.5, 0.7, 0.01], [0.04, 0.02, 0.03]])
+    location, label, score = best_pairs(scores, score_threshold=0.05, topk=3)
+    assert location.tolist() == [0, 1, 1]
+    assert label.tolist() == [0, 1, 0]
+    assert score.tolist() == pytest.approx([0.9, 0.7, 0.5])
+
+
+def test_locations_come_first_and_bring_all_their_classes():
+    scores = torch.tensor([[0.9, 0.06, 0.05], [0.5, 0.7, 0.01], [0.6, 0.65, 0.6]])
+    location, label, score = best_locations(scores, score_threshold=0.05, topk=2)
+    found = sorted(zip(location.tolist(), label.tolist()))
+    assert found == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert score.tolist() == [scores[pair].item() for pair in zip(location, label)]
+
+
+def test_candidate_rules_of_few_locations_agree():
+    scores = torch.rand(20, 4)
+    pairs = best_pairs(scores, 0.3, 100)
+    locations = best_locations(scores, 0.3, 100)
+    assert sorted(zip(*(x.tolist() for x in pairs))) == sorted(
+        zip(*(x.tolist() for x in locations))
+    )
+
+
+def test_nms_suppresses_within_a_class_above_the_threshold():
+    same, other = torch.zeros(3, dtype=torch.int64), torch.tensor([0, 1, 0])
+    assert nms(BOXES, SCORES, same, 0.45, 100)[0].tolist() == [0, 2]
+    assert nms(BOXES, SCORES, same, 0.55, 100)[0].tolist() == [0, 1, 2]
+    assert nms(BOXES, SCORES, other, 0.45, 100)[0].tolist() == [0, 1, 2]
+    assert nms(BOXES, SCORES, other, 0.45, 2)[0].tolist() == [0, 1]
+
+
+def test_linear_soft_nms_by_hand():
+    kept, scores = soft_nms(BOXES, SCORES, torch.zeros(3), 0.4, 100, "linear")
+    assert kept.tolist() == [0, 1, 2]
+    assert scores.tolist() == pytest.approx([0.9, 0.8 * 0.5, 0.3])
+    kept, scores = soft_nms(BOXES, SCORES, torch.zeros(3), 0.6, 100, "linear")
+    assert scores.tolist() == pytest.approx(SCORES.tolist())
+
+
+def test_gaussian_soft_nms_by_hand():
+    kept, scores = soft_nms(BOXES, SCORES, torch.zeros(3), 0.6, 100, "gaussian", sigma=0.5)
+    decayed = 0.8 * math.exp(-0.25 / 0.5)
+    assert kept.tolist() == [0, 1, 2]
+    assert scores.tolist() == pytest.approx([0.9, decayed, 0.3])
+
+
+def test_soft_nms_orders_by_decayed_score_and_drops_what_falls_below_the_least():
+    boxes = torch.tensor([[0.0, 0, 4, 4], [0.0, 0, 4, 4], [9.0, 9, 12, 12], [0.0, 0, 4, 3]])
+    scores = torch.tensor([0.9, 0.8, 0.3, 0.7])
+    kept, decayed = soft_nms(boxes, scores, torch.zeros(4), 0.5, 100, "linear", min_score=0.001)
+    # The twin of the best box decays to 0 and is dropped; IoU 3/4 leaves a quarter of 0.7.
+    assert kept.tolist() == [0, 2, 3]
+    assert decayed.tolist() == pytest.approx([0.9, 0.3, 0.175])
+
+
+def test_soft_nms_leaves_other_classes_alone_and_stops_at_the_limit():
+    kept, scores = soft_nms(BOXES, SCORES, torch.tensor([0, 1, 0]), 0.1, 2, "linear")
+    assert kept.tolist() == [0, 1]
+    assert scores.tolist() == pytest.approx([0.9, 0.8])
+
+
+@pytest.mark.parametrize("name", ["nms", "soft_nms_linear", "soft_nms_gaussian"])
+def test_no_candidate_gives_no_detection(name):
+    suppress = build_suppression(name, 0.6, 100, 0.5, 0.001)
+    kept, scores = suppress(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    assert len(kept) == len(scores) == 0
+    assert kept.dtype == torch.int64
+
+
+def test_unknown_names_are_errors():
+    with pytest.raises(UserError, match="NMS_TYPE must be .* got 'matrix'"):
+        build_suppression("matrix", 0.6, 100, 0.5, 0.001)
+    with pytest.raises(UserError, match="CANDIDATE_TEST must be .* got 'best'"):
+        build_candidate_rule("best", 0.05, 1000)

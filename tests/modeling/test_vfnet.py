@@ -1,0 +1,235 @@
+"""Whole detectors against the reference implementation, through mmdet:// weights."""
+
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine import DefaultPredictor
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+from tests.compare import relative_difference
+
+from vfnet import get_cfg
+from vfnet.checkpoint import convert_state_dict
+from vfnet.errors import UserError
+
+LOSSES = {"loss_cls": "loss_cls", "loss_bbox": "loss_box_init", "loss_bbox_rf": "loss_box_refined"}
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """The reference was made with two: DCNv2 on random weights amplifies rounding a millionfold."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=["mini_r50", "mini_r50_dcn", "mini_x50"])
+def mini(request, repository):
+    """A small detector with the reference's weights, and the numbers that it must give."""
+    folder = repository / "tests" / "reference"
+    if request.param != "mini_r50":
+        folder = request.getfixturevalue("shared") / "reference"
+    return load_mini(folder, request.param)
+
+
+@pytest.fixture
+def mini_r50(repository):
+    return load_mini(repository / "tests" / "reference", "mini_r50")
+
+
+def mini_config(folder, name):
+    cfg = get_cfg()
+    cfg.merge_from_file(str(folder / f"{name}.yaml"))
+    cfg.MODEL.WEIGHTS = f"mmdet://{folder / name}.pth"
+    return cfg
+
+
+def load_mini(folder, name):
+    cfg = mini_config(folder, name)
+    model = build_model(cfg)
+    DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    return model, torch.load(folder / f"{name}.expected.pt", weights_only=True), cfg
+
+
+def model_input(image, boxes=None, classes=None):
+    """What the mapper gives: an RGB image and its instances."""
+    size = tuple(image.shape[1:])
+    item = {"image": image.flip(0), "height": size[0], "width": size[1]}
+    if boxes is not None:
+        item["instances"] = Instances(size, gt_boxes=Boxes(boxes), gt_classes=classes)
+    return item
+
+
+def check_detections(instances, expected):
+    assert len(instances) == len(expected["scores"])
+    assert torch.equal(instances.pred_classes, expected["classes"])
+    assert (instances.pred_boxes.tensor - expected["boxes"]).abs().max() < 0.05
+    torch.testing.assert_close(instances.scores, expected["scores"], rtol=1e-4, atol=1e-6)
+
+
+def check_losses(losses, expected):
+    assert {LOSSES[name] for name in expected} == set(losses)
+    for name, value in expected.items():
+        assert losses[LOSSES[name]].item() == pytest.approx(value.item(), rel=1e-4), name
+
+
+def test_features_and_outputs_are_the_references(mini):
+    model, expected, _ = mini
+    model.eval()
+    with torch.no_grad():
+        image = model.preprocess_image([model_input(expected["image_bgr"])]).tensor
+        stages = model.backbone.bottom_up(image)
+        pyramid = [model.backbone(image)[name] for name in model.head_in_features]
+        output = model.head(pyramid)
+    for name, reference in zip(("res3", "res4", "res5"), expected["backbone"][1:]):
+        assert relative_difference(stages[name], reference) < 1e-4
+    for actual, name in zip(
+        (pyramid, *output), ("pyramid", "cls_logits", "distances", "distances_refined")
+    ):
+        for level, reference in zip(actual, expected[name]):
+            assert relative_difference(level, reference) < 1e-4, name
+
+
+def test_detections_are_the_references(mini):
+    model, expected, _ = mini
+    model.eval()
+    with torch.no_grad():
+        (result,) = model([model_input(expected["image_bgr"])])
+    check_detections(result["instances"], expected["detections"])
+
+
+def test_losses_are_the_references(mini):
+    model, expected, _ = mini
+    model.train()
+    batch = [model_input(expected["image_bgr"], expected["gt_boxes"], expected["gt_classes"])]
+    check_losses(model(batch), expected["losses"])
+
+
+def test_an_unmodified_default_predictor_gives_the_references_detections(mini):
+    _, expected, cfg = mini
+    image = expected["image_bgr"].permute(1, 2, 0).numpy()
+    result = DefaultPredictor(cfg)(image)
+    check_detections(result["instances"], expected["detections"])
+
+
+def test_a_batch_of_three_sizes_is_the_references(mini_r50, repository):
+    model, _, _ = mini_r50
+    path = repository / "tests/reference/mini_r50.batch.expected.pt"
+    expected = torch.load(path, weights_only=True)
+    model.train()
+    losses = model(
+        [
+            model_input(image["image_bgr"], image["gt_boxes"], image["gt_classes"])
+            for image in expected["images"]
+        ]
+    )
+    check_losses(losses, expected["losses"])
+    sum(losses.values()).backward()
+    parameters = dict(model.named_parameters())
+    for name, gradient in expected["grads"].items():
+        (ours,) = convert_state_dict({name: gradient})
+        assert relative_difference(parameters[ours].grad, gradient) < 1e-3, name
+
+    # Frozen are exactly the reference's: Detectron2 keeps the scale and shift of a frozen batch
+    # norm as buffers.
+    frozen = {next(iter(convert_state_dict({n: torch.zeros(1)}))) for n in expected["frozen_parameters"]}
+    learnt = {name for name, parameter in parameters.items() if parameter.requires_grad}
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    everything = {name for name in model.state_dict() if not name.endswith(statistics)}
+    assert everything - learnt == frozen
+
+    model.eval()
+    with torch.no_grad():
+        results = model([model_input(image["image_bgr"]) for image in expected["images"]])
+    for result, detections in zip(results, expected["detections"]):
+        check_detections(result["instances"], detections)
+
+
+def test_both_candidate_rules_agree_where_few_locations_are_left(mini_r50):
+    model, expected, cfg = mini_r50
+    cfg.MODEL.VFNET.CANDIDATE_TEST = "location"
+    by_location = build_model(cfg).eval()
+    by_location.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        (result,) = by_location([model_input(expected["image_bgr"])])
+    # P3 has 28 x 36 = 1008 locations, 8 more than are taken.
+    assert len(result["instances"]) == 100
+    torch.testing.assert_close(
+        result["instances"].scores, expected["detections"]["scores"], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_training_scalars(mini_r50):
+    model, expected, _ = mini_r50
+    model.train()
+    tiny = torch.tensor([[3.0, 3.0, 4.5, 4.5]])  # between the locations, so nothing learns it
+    boxes = torch.cat((expected["gt_boxes"], tiny))
+    classes = torch.cat((expected["gt_classes"], torch.tensor([0])))
+    unmatched = []
+    for count in (len(boxes) - 1, len(boxes)):
+        with EventStorage() as storage:
+            model([model_input(expected["image_bgr"], boxes[:count], classes[:count])])
+            scalars = {name: value for name, (value, _) in storage.latest().items()}
+        unmatched.append(scalars["vfnet/gts_without_positive"])
+    assert unmatched[1] == unmatched[0] + 1
+    assert scalars["vfnet/num_pos"] > 10
+    assert 0 < scalars["vfnet/mean_iou_initial"] < 1
+    assert 0 < scalars["vfnet/mean_iou_refined"] < 1
+
+
+def test_images_without_boxes_leave_no_parameter_without_a_gradient(mini_r50):
+    model, expected, _ = mini_r50
+    model.train()
+    empty = (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    losses = model([model_input(expected["image_bgr"], *empty)] * 2)
+    assert losses["loss_box_init"].item() == 0
+    assert losses["loss_box_refined"].item() == 0
+    assert losses["loss_cls"].item() > 0
+    sum(losses.values()).backward()
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in learnt)
+
+
+def test_autocast_changes_the_losses_by_less_than_three_percent(mini_r50):
+    model, expected, _ = mini_r50
+    model.train()
+    batch = [model_input(expected["image_bgr"], expected["gt_boxes"], expected["gt_classes"])]
+    exact = model(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model(batch)
+    for name, value in exact.items():
+        assert half[name].dtype == torch.float32
+        assert half[name].item() == pytest.approx(value.item(), rel=0.03)
+    sum(half.values()).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+def test_an_image_without_any_detection_gives_empty_instances(mini_r50):
+    model, expected, _ = mini_r50
+    model.eval()
+    torch.nn.init.constant_(model.head.cls_pred.bias, -1e4)
+    torch.nn.init.zeros_(model.head.cls_pred.weight)
+    with torch.no_grad():
+        (result,) = model([model_input(expected["image_bgr"])])
+    assert len(result["instances"]) == 0
+
+
+def test_class_names_must_fit_the_number_of_classes():
+    cfg = get_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "VFNet"
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.VFNET.CLASS_NAMES = ["cat", "dog"]
+    with pytest.raises(UserError, match="NUM_CLASSES is 80, but CLASS_NAMES has 2"):
+        build_model(cfg)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_cuda_gives_the_losses_and_detections_of_the_cpu(mini):
+    model, expected, _ = mini
+    model.cuda().train()
+    batch = [model_input(expected["image_bgr"], expected["gt_boxes"], expected["gt_classes"])]
+    losses = model(batch)
+    for name, value in expected["losses"].items():
+        assert losses[LOSSES[name]].item() == pytest.approx(value.item(), rel=1e-3)

@@ -1,0 +1,254 @@
+"""demo/demo.py: pictures, json, threshold, names, and what bad input gets."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from PIL import Image
+
+from vfnet.engine import load_config
+from vfnet.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ["nut", "bolt", "washer"]
+WIDTH, HEIGHT = 96, 64
+CONFIG = f"""
+_BASE_: {ROOT / "configs" / "Base-VFNet.yaml"}
+MODEL:
+  DEVICE: cpu
+  RESNETS: {{DEPTH: 18, STEM_OUT_CHANNELS: 8, RES2_OUT_CHANNELS: 8}}
+  FPN: {{OUT_CHANNELS: 64}}
+  VFNET: {{NUM_CLASSES: 3, CONV_CHANNELS: 64, NUM_CONVS: 1, CLASS_NAMES: {NAMES}}}
+INPUT: {{MIN_SIZE_TEST: 0}}
+DATASETS:
+  COCO_FORMAT: [["far_away", "nowhere/far_away.json", "nowhere"]]
+  TEST: ("far_away",)
+"""
+
+
+@pytest.fixture(scope="module")
+def demo():
+    spec = importlib.util.spec_from_file_location("vfnet_demo", ROOT / "demo" / "demo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A config with class names, whose data is not there, and weights with scores of all sizes."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "config.yaml").write_text(CONFIG)
+    torch.manual_seed(0)
+    network = build_model(load_config(str(folder / "config.yaml")))
+    with torch.no_grad():
+        network.head.cls_pred.weight *= 300
+        network.head.cls_pred.bias.zero_()
+    torch.save({"model": network.state_dict()}, folder / "model.pth")
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    for name, values in zip(("a.png", "b.jpg"), pixels):
+        Image.fromarray(values).save(folder / name)
+    return folder
+
+
+def arguments(model, inputs, output, *more):
+    """A command line; of options given twice, the later counts."""
+    known = ["--config-file", model / "config.yaml", "--output", output]
+    opts = () if "--opts" in more else ("--opts", "MODEL.WEIGHTS", model / "model.pth")
+    return [str(part) for part in (*known, "--input", *inputs, *more, *opts)]
+
+
+def predict(demo, *args):
+    demo.run(demo.parse_arguments(arguments(*args)))
+    return json.loads((args[2] / "predictions.json").read_text())
+
+
+def test_command_writes_pictures_and_one_json(model, pictures, tmp_path):
+    output = tmp_path / "out"
+    inputs = [pictures / "a.png", pictures / "b.jpg"]
+    command = [sys.executable, "demo/demo.py", *arguments(model, inputs, output)]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+    assert sorted(p.name for p in output.iterdir()) == ["a.png", "b.jpg", "predictions.json"]
+    records = json.loads((output / "predictions.json").read_text())
+    assert [record["file"] for record in records] == [str(path) for path in inputs]
+    for record, path in zip(records, inputs):
+        assert (record["width"], record["height"]) == (WIDTH, HEIGHT)
+        drawn = np.asarray(Image.open(output / path.name)).astype(int)
+        assert drawn.shape == (HEIGHT, WIDTH, 3)
+        assert np.abs(drawn - np.asarray(Image.open(path))).max() > 100
+        assert record["detections"]
+        for detection in record["detections"]:
+            assert set(detection) == {"class", "class_id", "score", "box"}
+            assert detection["class"] == NAMES[detection["class_id"]]
+            assert 0.3 <= detection["score"] <= 1.0
+            x1, y1, x2, y2 = detection["box"]
+            assert 0 <= x1 < x2 <= WIDTH and 0 <= y1 < y2 <= HEIGHT
+
+
+def test_a_higher_threshold_keeps_exactly_the_detections_above_it(demo, model, pictures, tmp_path):
+    low, high = (
+        predict(demo, model, [pictures], tmp_path / name, "--confidence-threshold", threshold)
+        for name, threshold in (("low", 0.1), ("high", 0.55))
+    )
+    counts = [[len(record["detections"]) for record in records] for records in (low, high)]
+    assert 0 < sum(counts[1]) < sum(counts[0])
+    for record in low:
+        record["detections"] = [d for d in record["detections"] if d["score"] >= 0.55]
+    assert low == high
+
+
+def test_threshold_holds_after_soft_nms_has_lowered_scores(demo, model, pictures, tmp_path):
+    weights = ("--opts", "MODEL.WEIGHTS", model / "model.pth")
+    soft = (*weights, "MODEL.VFNET.NMS_TYPE", "soft_nms_linear", "MODEL.VFNET.NMS_THRESH_TEST", 0.1)
+    threshold = ("--confidence-threshold", 0.5)
+    hard = predict(demo, model, [pictures], tmp_path / "hard", *threshold)
+    soft = predict(demo, model, [pictures], tmp_path / "soft", *threshold, *soft)
+    scores = [d["score"] for record in soft for d in record["detections"]]
+    assert scores and min(scores) >= 0.5
+    assert soft != hard
+
+
+def test_nothing_above_the_threshold_leaves_the_picture_as_it_is(demo, model, pictures, tmp_path):
+    records = predict(
+        demo, model, [pictures / "a.png"], tmp_path / "out", "--confidence-threshold", 1.0
+    )
+    assert [record["detections"] for record in records] == [[]]
+    drawn, given = (np.asarray(Image.open(p / "a.png")) for p in (tmp_path / "out", pictures))
+    assert np.abs(drawn.astype(int) - given).max() <= 1
+
+
+def test_a_picture_is_turned_upright_as_its_exif_data_says(demo, model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn by 90 degrees
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "turned.jpg", exif=exif)
+    (record,) = predict(demo, model, [tmp_path / "turned.jpg"], tmp_path / "out")
+    assert (record["width"], record["height"]) == (HEIGHT, WIDTH)
+    assert Image.open(tmp_path / "out" / "turned.jpg").size == (HEIGHT, WIDTH)
+
+
+def test_names_come_from_the_json_where_the_config_has_none(demo, model, pictures, tmp_path):
+    categories = [{"id": 10 * i, "name": name} for i, name in enumerate("xyz", start=1)]
+    images = [{"id": 1, "file_name": "a.png", "width": WIDTH, "height": HEIGHT}]
+    coco = {"images": images, "annotations": [], "categories": categories}
+    (tmp_path / "own.json").write_text(json.dumps(coco))
+    dataset = f"[['demo_own', '{tmp_path / 'own.json'}', '{pictures}']]"
+    opts = ("--opts", "MODEL.WEIGHTS", model / "model.pth", "MODEL.VFNET.CLASS_NAMES", "[]")
+    opts = (*opts, "DATASETS.COCO_FORMAT", dataset)
+    records = predict(demo, model, [pictures], tmp_path / "out", *opts)
+    found = {(d["class_id"], d["class"]) for record in records for d in record["detections"]}
+    assert found and found <= {(0, "x"), (1, "y"), (2, "z")}
+
+
+def test_inputs_are_files_folders_and_patterns_each_picture_once(demo, pictures, capsys):
+    (pictures / "notes.txt").write_text("no picture")
+    a, b = pictures / "a.png", pictures / "b.jpg"
+    assert demo.find_pictures([str(pictures)]) == [a, b]
+    assert "2 pictures, 1 other files" in capsys.readouterr().out
+    assert demo.find_pictures([str(pictures / "*.jpg"), str(pictures)]) == [b, a]
+
+
+def test_formats_that_cannot_be_written_become_png(demo):
+    outputs = demo.plan_outputs([Path("in/a.JPG"), Path("in/b.ppm")], Path("out"))
+    assert outputs == [Path("out/a.JPG"), Path("out/b.ppm.png")]
+
+
+def _collide(folder):
+    (folder / "second").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "second" / "a.png")
+    return [folder / "a.png", folder / "second" / "a.png"]
+
+
+def _truncate(folder):
+    content = (folder / "b.jpg").read_bytes()
+    (folder / "b.jpg").write_bytes(content[: len(content) // 2])
+    return [folder]
+
+
+def _write_text(folder):
+    (folder / "c.png").write_text("no picture")
+    return [folder]
+
+
+def _empty(folder):
+    (folder / "none").mkdir()
+    return [folder / "none"]
+
+
+@pytest.mark.parametrize(
+    "prepare, message",
+    [
+        (_collide, r"a\.png and .*second.*a\.png would both be written"),
+        (_truncate, r"picture that Pillow can read: .*b\.jpg"),
+        (_write_text, r"picture that Pillow can read: .*c\.png"),
+        (_empty, r"Expected pictures .* in .*none"),
+        (lambda folder: [folder / "missing.png"], r"found nothing at .*missing\.png"),
+        (lambda folder: [folder / "*.gif"], r"found nothing at .*\*\.gif"),
+    ],
+)
+def test_bad_inputs_are_named_before_anything_is_written(
+    demo, model, pictures, tmp_path, prepare, message
+):
+    output = tmp_path / "out"
+    with pytest.raises(UserError, match=message):
+        predict(demo, model, prepare(pictures), output)
+    assert not output.exists()
+
+
+def test_inputs_are_never_replaced(demo, model, pictures):
+    before = {path.name: path.read_bytes() for path in pictures.iterdir()}
+    with pytest.raises(UserError, match="would be replaced"):
+        predict(demo, model, [pictures], pictures)
+    assert {path.name: path.read_bytes() for path in pictures.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (("--confidence-threshold", 1.5), "from 0 to 1, got 1.5"),
+        (("--output", __file__), "is a file"),
+        (("--config-file", "no/such.yaml"), r"no/such\.yaml"),
+        (("--opts", "MODEL.WEIGHTS", ""), "nothing to predict with"),
+        (("--opts", "MODEL.WEIGHTS", "no/such.pth"), r"no/such\.pth"),
+        (("--opts", "MODEL.WEIGHTS", "x/ImageNetPretrained/R-50.pkl"), "holds a backbone"),
+        (("--opts", "MODEL.NO_SUCH_KEY", "1"), "NO_SUCH_KEY"),
+        (("--opts", "MODEL.VFNET.CLASS_NAMES", "['nut']"), "3"),
+        (("--opts", "MODEL.VFNET.CLASS_NAMES", "[]"), r"far_away\.json"),
+    ],
+)
+def test_bad_settings_are_named_and_write_nothing(demo, model, pictures, tmp_path, more, message):
+    output = tmp_path / "out"
+    with pytest.raises(UserError, match=message):
+        predict(demo, model, [pictures], output, *more)
+    assert not output.exists()
+
+
+def test_weights_of_another_model_are_refused(demo, model, pictures, tmp_path):
+    weights = torch.load(model / "model.pth", weights_only=True)
+    weights["model"].pop("head.cls_pred.weight")
+    other = tmp_path / "other.pth"
+    torch.save(weights, other)
+    with pytest.raises(UserError, match=r"head\.cls_pred\.weight"):
+        predict(demo, model, [pictures], tmp_path / "out", "--opts", "MODEL.WEIGHTS", other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_command_reports_one_line_and_exit_status_1(model, tmp_path):
+    command = [sys.executable, "demo/demo.py", *arguments(model, ["missing.png"], tmp_path / "o")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: Expected a picture")
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,178 @@
+"""tools/draw_predictions.py: which pictures, which boxes, and the sheet."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from vfnet.engine import load_config
+from vfnet.errors import UserError
+
+CONFIG = "configs/demo/shapes_R18.yaml"
+# Of a cell and its title, in pixels: 3.2 inches, and 3.2 * 192 / 160 + 0.35 inches at the tallest.
+CELL, TALLEST = 320, 419
+
+
+@pytest.fixture
+def tool(repository):
+    path = repository / "tools" / "draw_predictions.py"
+    spec = importlib.util.spec_from_file_location("draw_predictions", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(tool, repository, monkeypatch):
+    """Call the tool's main() with a command line."""
+
+    def call(*more):
+        command = ["draw_predictions", "--config-file", repository / CONFIG, *more]
+        monkeypatch.setattr(sys, "argv", [str(part) for part in command])
+        tool.main()
+
+    return call
+
+
+def coloured(picture):
+    """How many pixels are no grey, from 0 to 1."""
+    return (picture.max(axis=2).astype(int) - picture.min(axis=2) > 60).mean()
+
+
+def test_pictures_are_spread_over_the_dataset(tool):
+    records = tool.choose_records("shapes_val", 3)
+    assert [record["image_id"] for record in records] == [0, 50, 99]
+
+
+def test_all_pictures_where_there_are_fewer_than_asked_for(tool):
+    assert len(tool.choose_records("shapes_val", 10**6)) == 100
+
+
+@pytest.mark.parametrize(
+    "dataset, count, message", [("no_such", 1, "no_such"), ("shapes_val", 0, "got 0")]
+)
+def test_unknown_datasets_and_counts_are_named(tool, dataset, count, message):
+    with pytest.raises(UserError, match=message):
+        tool.choose_records(dataset, count)
+
+
+def test_absent_files_of_a_dataset_are_named(tool, tmp_path):
+    name = "draw_predictions_absent"
+    DatasetCatalog.register(name, (tmp_path / "absent.json").read_text)
+    with pytest.raises(UserError, match=r"absent\.json.*DETECTRON2_DATASETS"):
+        tool.choose_records(name, 1)
+    DatasetCatalog.remove(name)
+
+
+def test_ground_truth_is_xyxy_without_crowds(tool):
+    def annotation(box, mode, crowd):
+        return {"bbox": box, "bbox_mode": mode, "category_id": 2, "iscrowd": crowd}
+
+    annotations = [
+        annotation([1, 2, 10, 20], BoxMode.XYWH_ABS, 0),
+        annotation([3, 4, 5, 6], BoxMode.XYXY_ABS, 0),
+        annotation([0, 0, 9, 9], BoxMode.XYXY_ABS, 1),
+    ]
+    boxes, classes, scores = tool.ground_truth({"annotations": annotations})
+    assert boxes.tolist() == [[1, 2, 11, 22], [3, 4, 5, 6]]
+    assert (classes, scores) == ([2, 2], None)
+    assert tool.ground_truth({"annotations": []}).boxes.shape == (0, 4)
+
+
+def write_results(path, rows):
+    keys = ("image_id", "category_id", "bbox", "score")
+    path.write_text(json.dumps([dict(zip(keys, row)) for row in rows]))
+    return str(path)
+
+
+def test_results_become_boxes_of_the_dataset_s_classes_above_the_threshold(tool, tmp_path):
+    metadata = MetadataCatalog.get("draw_predictions_ids")
+    metadata.set(thing_classes=["x", "y"], thing_dataset_id_to_contiguous_id={7: 0, 9: 1})
+    rows = [(4, 9, [1, 2, 10, 20], 0.8), (4, 7, [0, 0, 5, 5], 0.5), (6, 7, [0, 0, 5, 5], 0.2)]
+    path = write_results(tmp_path / "results.json", rows)
+    predictions = tool.predictions_of_file(path, "draw_predictions_ids", 0.5)
+    assert list(predictions) == [4]
+    boxes, classes, scores = predictions[4]
+    assert boxes.tolist() == [[1, 2, 11, 22], [0, 0, 5, 5]]
+    assert (classes, scores) == ([1, 0], [0.8, 0.5])
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['[{"image_id": 0}]', "no json", '[{"image_id": 0, "category_id": 9, "bbox": [], "score": 1}]'],
+)
+def test_files_without_results_of_the_dataset_are_named(tool, tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(UserError, match=r"results of shapes_val in .*results\.json"):
+        tool.predictions_of_file(str(tmp_path / "results.json"), "shapes_val", 0.0)
+
+
+def test_command_draws_given_results_beside_the_ground_truth(repository, tmp_path):
+    # One large box in the first picture, nothing in the other three.
+    results = write_results(tmp_path / "results.json", [(0, 0, [5.0, 5.0, 140.0, 120.0], 0.9)])
+    output = tmp_path / "sheet.png"
+    command = ["tools/draw_predictions.py", "--config-file", CONFIG, "--predictions", results]
+    command = [sys.executable, *command, "--count", "4", "--output", str(output)]
+    subprocess.run(command, cwd=repository, check=True)
+    sheet = np.asarray(Image.open(output))
+    # Four pairs: three in the first row, one in the second.
+    assert sheet.shape[1] == 6 * CELL
+    assert sheet.shape[0] in (2 * TALLEST, 2 * TALLEST - 1)
+    second_row = sheet[sheet.shape[0] // 2 :]
+    assert coloured(second_row[:, : 2 * CELL]) > 0.01
+    assert (second_row[:, 2 * CELL :] == 255).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "sheet.png"]
+
+
+def test_a_prediction_equal_to_the_ground_truth_is_drawn_in_the_same_place_and_colour(tool):
+    (record,) = tool.choose_records("shapes_val", 1)
+    truth = tool.ground_truth(record)
+    figure = tool.contact_sheet([record], {record["image_id"]: truth}, ["a", "b", "c"], 0.3)
+    left, right = (axes.images[0].get_array() for axes in figure.axes)
+    assert left.shape == (CELL * record["height"] // record["width"], CELL, 3)
+    np.testing.assert_array_equal(left, right)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["000000.png: ground truth", "prediction, score from 0.3"]
+
+
+def test_the_model_runs_where_no_results_are_given(run, repository, tmp_path):
+    cfg = load_config(str(repository / CONFIG), ["MODEL.DEVICE", "cpu"])
+    torch.manual_seed(0)
+    torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "model.pth")
+    output = tmp_path / "sheet.jpg"
+    run(
+        "--weights", tmp_path / "model.pth", "--count", 1, "--output", output,
+        "--confidence-threshold", 0.0, "--opts", "MODEL.DEVICE", "cpu",
+    )  # fmt: skip
+    sheet = np.asarray(Image.open(output))
+    assert sheet.shape[1] == 2 * CELL
+    # A hundred boxes of an untrained model at the right, a few at the left.
+    left, right = sheet[:, :CELL].astype(int), sheet[:, CELL:].astype(int)
+    assert (np.abs(left - right).max(axis=2) > 60).mean() > 0.1
+
+
+def test_nothing_is_written_without_weights(run, tmp_path):
+    with pytest.raises(UserError, match=r"MODEL\.WEIGHTS is empty"):
+        run("--output", tmp_path / "sheet.png")
+    assert not (tmp_path / "sheet.png").exists()
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (("--count", "0"), "got 0"),
+        (("--dataset", "no_such"), "no_such"),
+        (("--opts", "DATASETS.TEST", "()"), r"DATASETS\.TEST is empty"),
+    ],
+)
+def test_bad_arguments_are_named(run, tmp_path, more, message):
+    with pytest.raises(UserError, match=message):
+        run("--output", tmp_path / "sheet.png", *more)

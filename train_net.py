@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Train and evaluate VFNet.
+
+* `python train_net.py --config-file configs/vfnet_R50_1x.yaml --num-gpus 8`
+* `torchrun --nproc-per-node 8 train_net.py --config-file configs/vfnet_R50_1x.yaml`
+"""
+
+import argparse
+import logging
+import sys
+from typing import Optional
+
+from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser, default_setup
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from vfnet.checkpoint import VFNetCheckpointer
+from vfnet.data import check_datasets, register_coco_format
+from vfnet.engine import (
+    Trainer,
+    agree,
+    check_run,
+    checkpoint_to_continue,
+    choose_device,
+    config_warnings,
+    launch,
+    load_config,
+    report_errors,
+)
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    """Parse Detectron2's arguments and `--resume auto`."""
+    parser = default_argument_parser()
+    parser.add_argument(
+        "--resume-auto",
+        action="store_true",
+        help="also written `--resume auto`: as --resume, but starts afresh where there is nothing "
+        "to resume, for jobs that are requeued",
+    )
+    args = parser.parse_args(_join_resume_auto(argv))
+    args.resume_required = args.resume and not args.resume_auto
+    args.resume = args.resume or args.resume_auto
+    return args
+
+
+def _join_resume_auto(argv: list[str]) -> list[str]:
+    # KEY VALUE pairs may follow `--resume` directly, so it cannot take an optional value itself.
+    joined: list[str] = []
+    for token in argv:
+        if token == "auto" and joined[-1:] == ["--resume"]:
+            joined[-1] = "--resume-auto"
+        else:
+            joined.append("--resume-auto" if token == "--resume=auto" else token)
+    return joined
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Build the config, and check the run before anything of an earlier one is overwritten."""
+    cfg = load_config(args.config_file, args.opts)
+    cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
+    training = not args.eval_only
+    names = [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST]
+    register_coco_format(cfg)
+    check_datasets(names)
+    cfg.freeze()
+
+    def check() -> None:
+        last = args.resume and checkpoint_to_continue(cfg.OUTPUT_DIR, required=args.resume_required)
+        check_run(cfg, names, last or cfg.MODEL.WEIGHTS, training)
+
+    agree(check)
+    default_setup(cfg, args)
+    logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vfnet")
+    for line in config_warnings(cfg, training):
+        logger.warning(line)
+    return cfg
+
+
+def evaluate(cfg: CfgNode, resume: bool) -> dict:
+    """Score the weights on DATASETS.TEST, and compare with TEST.EXPECTED_RESULTS."""
+    model = Trainer.build_model(cfg)
+    checkpointer = VFNetCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
+        logging.getLogger("vfnet").warning(
+            "evaluating random weights: MODEL.WEIGHTS is empty; set it, or give --resume"
+        )
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    results = Trainer.test(cfg, model)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
+
+
+def main(args: argparse.Namespace) -> Optional[dict]:
+    """Train or evaluate, on each process of the job."""
+    cfg = setup(args)
+    if args.eval_only:
+        return evaluate(cfg, args.resume)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def invoke_main() -> None:
+    """Run the command line."""
+    args = parse_args(sys.argv[1:])
+    with report_errors():
+        launch(
+            main,
+            (args,),
+            device=load_config(args.config_file, args.opts).MODEL.DEVICE,
+            num_gpus=args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+        )
+
+
+if __name__ == "__main__":
+    invoke_main()
