@@ -41,13 +41,11 @@ setup(
         "iopath",
         "matplotlib",
         "numpy",
+        "opencv-python",
         "pillow",
         "pycocotools",
     ],
     extras_require={
-        # Apart, because whoever has cv2 from opencv-python-headless or the system must not get a
-        # second one over it.
-        "opencv": ["opencv-python"],
         "dev": [
             "mypy>=1.11",
             "pytest>=7",

@@ -55,7 +55,7 @@ def find_pictures(inputs: Sequence[str]) -> list[Path]:
     Raises:
         UserError: an input names nothing, or a folder holds no picture.
     """
-    pictures = {}  # resolved path -> path as given
+    pictures: dict[Path, Path] = {}  # resolved path -> path as given
     for name in inputs:
         paths = [Path(name)]
         if not paths[0].exists():

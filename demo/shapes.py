@@ -57,8 +57,8 @@ def main() -> None:
     model = ("--config-file", output / "config.yaml", "--dataset", DATASET)
     results = output / "inference" / "coco_instances_results.json"
     drawing = ("--predictions", results, "--count", NUM_DRAWN, "--output", sheet)
-    drawing = (*drawing, "--confidence-threshold", LOWEST_SCORE_DRAWN)
-    run_script("tools/draw_predictions.py", *model, *drawing)
+    score = ("--confidence-threshold", LOWEST_SCORE_DRAWN)
+    run_script("tools/draw_predictions.py", *model, *drawing, *score)
     run_script("tools/plot_training.py", metrics, plot)
 
     print(f"AP on {DATASET}: {last_ap(metrics):.1f} (0.50:0.95) after {minutes:.1f} minutes")

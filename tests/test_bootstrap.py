@@ -28,20 +28,15 @@ def test_plan_for_an_empty_python_puts_torch_before_detectron2_and_both_before_t
 
 
 def test_plan_leaves_torch_and_detectron2_that_are_there_alone():
-    steps = bootstrap.plan({"torch", "detectron2", "cv2"}, SOURCE)
+    steps = bootstrap.plan({"torch", "detectron2"}, SOURCE)
     assert names(steps) == ["the build tools", "vfnet and what it needs"]
     arguments = [argument for step in steps for argument in step.arguments]
     assert not {"torch", "torchvision", SOURCE} & set(arguments)
 
 
 def test_plan_builds_only_detectron2_against_a_torch_that_is_there():
-    steps = bootstrap.plan({"torch", "cv2"}, SOURCE)
+    steps = bootstrap.plan({"torch"}, SOURCE)
     assert names(steps) == ["the build tools", "ninja", "detectron2", "vfnet and what it needs"]
-
-
-@pytest.mark.parametrize(("found", "extras"), [({"cv2"}, "[dev]"), (set(), "[dev,opencv]")])
-def test_plan_installs_opencv_only_where_no_cv2_imports(found, extras):
-    assert bootstrap.plan(found, SOURCE)[-1].arguments[-1] == f"{bootstrap.ROOT}{extras}"
 
 
 def test_an_old_python_is_told_so():

@@ -30,7 +30,7 @@ DETECTRON2 = (
 )
 # What is used where it is there, and the imports that show it. The pair counts only as a pair:
 # a torchvision of another torch does not load.
-PROBES = {"torch": "torch, torchvision", "detectron2": "detectron2", "cv2": "cv2"}
+PROBES = {"torch": "torch, torchvision", "detectron2": "detectron2"}
 # detectron2.model_zoo imports pkg_resources, which later setuptools do not have.
 SETUPTOOLS = "setuptools>=70.1,<81"
 # An unreachable server is an error within a minute, and nobody is asked for a password.
@@ -68,8 +68,7 @@ def plan(found: set[str], detectron2: str) -> list[Step]:
         steps.append(Step("ninja", ["ninja"]))
         # Its setup.py imports torch, which build isolation would hide.
         steps.append(Step("detectron2", ["--no-build-isolation", detectron2]))
-    extras = "dev" if "cv2" in found else "dev,opencv"
-    project = ["--no-build-isolation", "--editable", f"{ROOT}[{extras}]"]
+    project = ["--no-build-isolation", "--editable", f"{ROOT}[dev]"]
     return [*steps, Step("vfnet and what it needs", project)]
 
 

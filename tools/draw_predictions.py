@@ -22,6 +22,7 @@ from detectron2.structures import BoxMode
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vfnet.data import register_coco_format
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.visualization import (
@@ -183,6 +184,8 @@ def main() -> None:
     dataset = args.dataset or cfg.DATASETS.TEST[0]
     threshold = args.confidence_threshold
     cfg.MODEL.VFNET.SCORE_THRESH_TEST = threshold
+    # A dumped config has its class names already; here the pictures are needed as well.
+    register_coco_format(cfg)
     cfg.freeze()
 
     records = choose_records(dataset, args.count)

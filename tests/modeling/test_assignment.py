@@ -44,7 +44,9 @@ def dense_atss(gt_boxes, feature_sizes, strides, topk=9, anchor_scale=8.0, valid
             candidates.append(of_level[order])
         candidates = torch.cat(candidates)
         ious = iou[candidates, gt]
-        sides = torch.cat((points[candidates] - gt_boxes[gt, :2], gt_boxes[gt, 2:] - points[candidates]), 1)
+        sides = torch.cat(
+            (points[candidates] - gt_boxes[gt, :2], gt_boxes[gt, 2:] - points[candidates]), 1
+        )
         chosen = (ious >= ious.mean() + ious.std()) & (sides.amin(1) > 0.01)
         claims[candidates[chosen], gt] = ious[chosen]
     best, gt_index = claims.max(dim=1)

@@ -123,9 +123,7 @@ def test_the_neck_is_initialised_as_mmdets():
 
 
 def deformable(**resnets):
-    return config(
-        DEFORM_ON_PER_STAGE=[False, True, True, True], DEFORM_MODULATED=True, **resnets
-    )
+    return config(DEFORM_ON_PER_STAGE=[False, True, True, True], DEFORM_MODULATED=True, **resnets)
 
 
 @pytest.mark.parametrize(("groups", "deform_groups"), [(1, 1), (4, 1), (1, 2)])

@@ -5,9 +5,9 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from detectron2.structures import Boxes, ImageList, Instances
-from tests.compare import relative_difference
 from torch import nn
 
+from tests.compare import relative_difference
 from vfnet import get_cfg
 from vfnet.checkpoint import convert_state_dict
 from vfnet.errors import UserError
@@ -102,7 +102,11 @@ def test_outputs_are_the_references(reference):
 )
 def test_losses_are_the_references(reference, case, empty):
     losses = reference.losses(reference.without_boxes(*empty))
-    names = {"loss_cls": "loss_cls", "loss_bbox": "loss_box_init", "loss_bbox_rf": "loss_box_refined"}
+    names = {
+        "loss_cls": "loss_cls",
+        "loss_bbox": "loss_box_init",
+        "loss_bbox_rf": "loss_box_refined",
+    }
     for name, expected in reference.numbers[case].items():
         assert losses[names[name]].item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-9)
 
@@ -187,7 +191,14 @@ def test_raw_distances_are_bounded_far_outside_any_image():
     out = bounded_exp(raw, scale)
     limit = torch.tensor(MAX_RAW_DISTANCE).exp()
     expected = torch.stack(
-        (1 / limit, torch.tensor(-2.0).exp(), torch.tensor(1.0), torch.tensor(2.0).exp(), limit, limit)
+        (
+            1 / limit,
+            torch.tensor(-2.0).exp(),
+            torch.tensor(1.0),
+            torch.tensor(2.0).exp(),
+            limit,
+            limit,
+        )
     )
     torch.testing.assert_close(out, expected)
     assert 8 * limit * 8 > 1e6  # pixels, on the finest level
@@ -229,7 +240,9 @@ def test_without_refinement_the_initial_box_is_learnt_and_detected(star):
     nn.init.constant_(head.cls_pred.bias, 5.0)
     detections = detector.forward_inference(images, features, head(features))[0]
     points = detector.points(features)
-    reach = torch.cat([torch.full(f.shape[-2:], 8.0 * s).view(-1) for f, s in zip(features, STRIDES)])
+    reach = torch.cat(
+        [torch.full(f.shape[-2:], 8.0 * s).view(-1) for f, s in zip(features, STRIDES)]
+    )
     boxes = torch.cat((points - reach[:, None], points + reach[:, None]), dim=1).clamp(0, 128)
     assert len(detections) > 0
     assert torch.cdist(detections.pred_boxes.tensor, boxes).amin(dim=1).max() < 1e-3

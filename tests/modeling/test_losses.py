@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from tests.compare import relative_difference
 from torch.nn import functional as F
 
+from tests.compare import relative_difference
 from vfnet.errors import UserError
 from vfnet.modeling.losses import (
     build_classification_loss,
@@ -27,9 +27,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def reference(request):
-    return torch.load(
-        request.path.parents[1] / "reference" / "losses.pt", weights_only=True
-    )
+    return torch.load(request.path.parents[1] / "reference" / "losses.pt", weights_only=True)
 
 
 def dense_targets(labels, scores, num_classes):

@@ -7,8 +7,8 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from tests.compare import relative_difference
 
+from tests.compare import relative_difference
 from vfnet import get_cfg
 from vfnet.checkpoint import convert_state_dict
 from vfnet.errors import UserError
@@ -134,7 +134,9 @@ def test_a_batch_of_three_sizes_is_the_references(mini_r50, repository):
 
     # Frozen are exactly the reference's: Detectron2 keeps the scale and shift of a frozen batch
     # norm as buffers.
-    frozen = {next(iter(convert_state_dict({n: torch.zeros(1)}))) for n in expected["frozen_parameters"]}
+    frozen = {
+        next(iter(convert_state_dict({n: torch.zeros(1)}))) for n in expected["frozen_parameters"]
+    }
     learnt = {name for name, parameter in parameters.items() if parameter.requires_grad}
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     everything = {name for name in model.state_dict() if not name.endswith(statistics)}

@@ -159,6 +159,23 @@ def test_the_model_runs_where_no_results_are_given(run, repository, tmp_path):
     assert (np.abs(left - right).max(axis=2) > 60).mean() > 0.1
 
 
+def test_own_data_of_a_dumped_config_is_drawn(run, tmp_path):
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.png")
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 20}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [2, 2, 9, 9]}],
+        "categories": [{"id": 5, "name": "nut"}],
+    }
+    (tmp_path / "own.json").write_text(json.dumps(coco))
+    own = ["draw_predictions_own", str(tmp_path / "own.json"), str(tmp_path)]
+    overrides = ["DATASETS.COCO_FORMAT", [own], "DATASETS.TEST", (own[0],)]
+    overrides += ["MODEL.VFNET.NUM_CLASSES", 1, "MODEL.VFNET.CLASS_NAMES", ["nut"]]
+    results = write_results(tmp_path / "results.json", [(1, 5, [2.0, 2.0, 9.0, 9.0], 0.9)])
+    run("--predictions", results, "--output", tmp_path / "sheet.png", "--opts", *overrides)
+    # One pair, each half as high as wide, and the title.
+    assert Image.open(tmp_path / "sheet.png").size == (2 * CELL, CELL // 2 + 35)
+
+
 def test_nothing_is_written_without_weights(run, tmp_path):
     with pytest.raises(UserError, match=r"MODEL\.WEIGHTS is empty"):
         run("--output", tmp_path / "sheet.png")

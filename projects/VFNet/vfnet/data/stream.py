@@ -58,14 +58,12 @@ def build_train_loader(
     dataset = SeededDataset(
         DatasetFromList(records, copy=False), build_mapper(cfg, is_train=True), seed
     )
-    workers = cfg.DATALOADER.NUM_WORKERS
     return _RaisingLoader(
         DataLoader(
             dataset,
             batch_sampler=batches,
-            num_workers=workers,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
             collate_fn=trivial_batch_collator,
-            persistent_workers=workers > 0,
             # Its own, because a loader draws a number when it starts, and a continued run starts
             # its loader at another time.
             generator=torch.Generator(),

@@ -3,7 +3,8 @@
 Naming convention: M = ground-truth boxes, k = candidates of a level, C = candidates of all levels.
 """
 
-from typing import List, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -12,12 +13,12 @@ from torch import Tensor
 @torch.no_grad()
 def atss_match(
     gt_boxes: Tensor,
-    feature_sizes: Sequence[Tuple[int, int]],
+    feature_sizes: Sequence[tuple[int, int]],
     strides: Sequence[int],
     topk: int = 9,
     anchor_scale: float = 8.0,
-    valid_sizes: Optional[Sequence[Tuple[int, int]]] = None,
-) -> Tuple[Tensor, Tensor]:
+    valid_sizes: Optional[Sequence[tuple[int, int]]] = None,
+) -> tuple[Tensor, Tensor]:
     """Find the positive locations of one image and the box that each of them learns.
 
     A location (row i, column j) of a level with stride s stands at (j s, i s) and owns one square
@@ -68,7 +69,7 @@ def atss_match(
 
 def _nearest_cells(
     centres: Tensor, height: int, width: int, stride: int, topk: int
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """The cells of a level nearest each centre -> row, column, both (min(topk, H W), M) int64.
 
     The topk cells nearest a point, along one axis, are consecutive; those of the plane lie in the
@@ -99,7 +100,7 @@ def _anchor_iou(points: Tensor, half_side: float, gt_boxes: Tensor) -> Tensor:
     return intersection / union.clamp(min=1e-6)
 
 
-def _best_claims(locations: Tensor, iou: Tensor, positive: Tensor) -> Tuple[Tensor, Tensor]:
+def _best_claims(locations: Tensor, iou: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
     """Of all positive (candidate, box) pairs keep the best box of each location.
 
     Args:
@@ -117,10 +118,10 @@ def _best_claims(locations: Tensor, iou: Tensor, positive: Tensor) -> Tuple[Tens
 
 
 def grid_points(
-    feature_sizes: Sequence[Tuple[int, int]], strides: Sequence[int], device: torch.device
+    feature_sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device
 ) -> Tensor:
     """Where the locations of all levels stand -> (R, 2) float32, x and y in pixels."""
-    points: List[Tensor] = []
+    points: list[Tensor] = []
     for (height, width), stride in zip(feature_sizes, strides):
         y = torch.arange(height, dtype=torch.float32, device=device) * stride
         x = torch.arange(width, dtype=torch.float32, device=device) * stride

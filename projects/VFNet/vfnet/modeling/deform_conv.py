@@ -1,7 +1,7 @@
 """Modulated deformable convolution (DCNv2, https://arxiv.org/abs/1811.11168) on any device.
 
-The layers are Detectron2's, parameters and names included; its kernel, which runs on CUDA in float32
-alone, is replaced by torchvision's, which runs forward and backward everywhere.
+The layers are Detectron2's, parameters and names included; its kernel, which runs on CUDA in
+float32 alone, is replaced by torchvision's, which runs forward and backward everywhere.
 """
 
 from typing import Callable, Optional

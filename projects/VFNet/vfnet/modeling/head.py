@@ -1,7 +1,7 @@
-"""The head of VFNet, shared by all pyramid levels (paper, section 3 and figure 3). No loss in it."""
+"""The head of VFNet, shared by all pyramid levels (paper, section 3.3 to 3.5). No loss in it."""
 
 import math
-from typing import Callable, List, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -30,9 +30,9 @@ class HeadOutput(NamedTuple):
     refined_distances: as `distances`, of the refined box; an empty list without refinement.
     """
 
-    logits: List[Tensor]
-    distances: List[Tensor]
-    refined_distances: List[Tensor]
+    logits: list[Tensor]
+    distances: list[Tensor]
+    refined_distances: list[Tensor]
 
 
 class VFNetHead(nn.Module):
@@ -47,7 +47,7 @@ class VFNetHead(nn.Module):
         self,
         *,
         in_channels: int,
-        strides: List[int],
+        strides: list[int],
         num_classes: int,
         num_convs: int = 3,
         conv_channels: int = 256,
@@ -82,7 +82,7 @@ class VFNetHead(nn.Module):
             return _conv_norm_relu(channels, conv_channels, norm)
 
         def tower() -> nn.Sequential:
-            layers: List[nn.Module] = [
+            layers: list[nn.Module] = [
                 conv(in_channels if i == 0 else conv_channels) for i in range(num_convs)
             ]
             if deform_last_conv and num_convs > 0:
@@ -114,7 +114,7 @@ class VFNetHead(nn.Module):
         self._init_weights(prior_prob)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: List[ShapeSpec]) -> dict:
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
         channels = {shape.channels for shape in input_shape}
         if len(channels) != 1:
             raise UserError(
@@ -145,7 +145,7 @@ class VFNetHead(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
         nn.init.constant_(self.cls_pred.bias, -math.log((1 - prior_prob) / prior_prob))
 
-    def forward(self, features: List[Tensor]) -> HeadOutput:
+    def forward(self, features: list[Tensor]) -> HeadOutput:
         """Predict from the levels' features, (N, C, H, W) each."""
         output = HeadOutput([], [], [])
         for level, (feature, stride) in enumerate(zip(features, self.strides)):

@@ -5,7 +5,7 @@ ground truth at the ground-truth class of a positive location, 0 elsewhere).
 """
 
 from functools import partial
-from typing import Callable, Tuple
+from typing import Callable
 
 import torch
 from fvcore.nn import sigmoid_focal_loss
@@ -88,7 +88,7 @@ def focal_loss(
     return reduce_loss(loss, reduction)
 
 
-def iou_and_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> Tuple[Tensor, Tensor]:
+def iou_and_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
     """IoU and generalised IoU (https://arxiv.org/abs/1902.09630) of pairs of boxes.
 
     Args:
@@ -112,7 +112,7 @@ def iou_and_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> Tuple[Ten
     return iou, iou - (enclosing - union) / enclosing.clamp(min=eps)
 
 
-def iou_weighted_giou_loss(boxes: Tensor, targets: Tensor) -> Tuple[Tensor, Tensor]:
+def iou_weighted_giou_loss(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """GIoU loss of each box, weighted by its own IoU, which takes no gradient.
 
     The IoU is kept above 0: as a classification target, 0 would turn a positive into a negative.
@@ -146,9 +146,16 @@ def build_classification_loss(
         loss = partial(varifocal_loss, alpha=alpha, gamma=gamma, iou_weighted=iou_weighted)
         # Padding learns background, as the published models were trained.
         return lambda logits, targets, valid: loss(logits, targets, reduction="sum")
-    if name in ("quality_focal", "focal"):
-        masked = {"quality_focal": quality_focal_loss, "focal": focal_loss}[name]
-        return lambda logits, targets, valid: (masked(logits, targets) * valid[:, None]).sum()
+    if name == "quality_focal":
+        return partial(_sum_of_valid, quality_focal_loss)
+    if name == "focal":
+        return partial(_sum_of_valid, focal_loss)
     raise UserError(
         f"MODEL.VFNET.CLS_LOSS must be 'varifocal', 'quality_focal' or 'focal', got {name!r}"
     )
+
+
+def _sum_of_valid(
+    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor, valid: Tensor
+) -> Tensor:
+    return (loss(logits, targets) * valid[:, None]).sum()

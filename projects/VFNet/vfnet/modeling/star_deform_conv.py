@@ -7,7 +7,7 @@ that is a weighted sum of four rows of the map seen as a table of N * H * W rows
 one matrix product with the kernel follows.
 """
 
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional
 
 import torch
 from detectron2.layers import ModulatedDeformConv
@@ -77,7 +77,7 @@ def sampling_points(offset: Tensor) -> SamplingPoints:
     )
 
 
-def _neighbours(position: Tensor, size: int) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The two cells around a position along one axis, and their weights (0 outside the map)."""
     low = position.detach().floor()
     fraction = position - low
@@ -115,9 +115,7 @@ class StarDeformConv(ModulatedDeformConv):
     ):
         super().__init__(in_channels, out_channels, 3, padding=1, bias=False, activation=activation)
 
-    def forward(
-        self, x: Tensor, offset: Tensor, points: Optional[SamplingPoints] = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, offset: Tensor, points: Optional[SamplingPoints] = None) -> Tensor:
         """Convolve x (N, C, H, W) at `offset` (N, 18, H, W) -> (N, Cout, H, W).
 
         `points`, from `sampling_points(offset)`, lets the two star convolutions of a level share

@@ -1,7 +1,7 @@
 """From scores of all locations to candidates, and from candidates to detections."""
 
 from functools import partial
-from typing import Callable, Tuple
+from typing import Callable
 
 import torch
 from detectron2.layers import batched_nms
@@ -11,15 +11,13 @@ from torchvision.ops import box_iou
 from ..errors import UserError
 
 # Scores of one level (R, K) -> location, class and score of its candidates, (C,) each.
-CandidateRule = Callable[[Tensor], Tuple[Tensor, Tensor, Tensor]]
+CandidateRule = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 # Boxes (C, 4), scores (C,), classes (C,) -> kept candidates and their scores, best first.
-Suppression = Callable[[Tensor, Tensor, Tensor], Tuple[Tensor, Tensor]]
+Suppression = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def best_pairs(
-    scores: Tensor, score_threshold: float, topk: int
-) -> Tuple[Tensor, Tensor, Tensor]:
+def best_pairs(scores: Tensor, score_threshold: float, topk: int) -> tuple[Tensor, Tensor, Tensor]:
     """Candidates as mmdet 3 and Detectron2 choose them: the best (location, class) pairs.
 
     Args:
@@ -38,7 +36,7 @@ def best_pairs(
 
 def best_locations(
     scores: Tensor, score_threshold: float, topk: int
-) -> Tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Candidates as the official implementation chooses them.
 
     The topk locations by their best class come first, then all their classes whose score lies
@@ -63,7 +61,7 @@ def build_candidate_rule(name: str, score_threshold: float, topk: int) -> Candid
 
 def nms(
     boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, max_detections: int
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Suppress, class by class, what overlaps a better box by more than `iou_threshold`.
 
     Returns:
@@ -82,7 +80,7 @@ def soft_nms(
     method: str = "linear",
     sigma: float = 0.5,
     min_score: float = 0.001,
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Soft-NMS (https://arxiv.org/abs/1704.04503): lower the scores of overlapping boxes.
 
     The best box left is taken, and those of its class decay: linearly, by 1 - IoU where the IoU
@@ -122,12 +120,17 @@ def build_suppression(
     name: str, iou_threshold: float, max_detections: int, sigma: float, min_score: float
 ) -> Suppression:
     """What `MODEL.VFNET.NMS_TYPE` names: "nms", "soft_nms_linear" or "soft_nms_gaussian"."""
-    common = {"iou_threshold": iou_threshold, "max_detections": max_detections}
     if name == "nms":
-        return partial(nms, **common)
+        return partial(nms, iou_threshold=iou_threshold, max_detections=max_detections)
     if name in ("soft_nms_linear", "soft_nms_gaussian"):
-        method = name.rpartition("_")[2]
-        return partial(soft_nms, **common, method=method, sigma=sigma, min_score=min_score)
+        return partial(
+            soft_nms,
+            iou_threshold=iou_threshold,
+            max_detections=max_detections,
+            method=name.rpartition("_")[2],
+            sigma=sigma,
+            min_score=min_score,
+        )
     raise UserError(
         "MODEL.VFNET.NMS_TYPE must be 'nms', 'soft_nms_linear' or 'soft_nms_gaussian', "
         f"got {name!r}"

@@ -1,6 +1,7 @@
 """What the locations of a batch learn: the assignments of its images, put together."""
 
-from typing import List, NamedTuple, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from detectron2.structures import Instances
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from .assignment import atss_match
 
-Size = Tuple[int, int]  # height, width
+Size = tuple[int, int]  # height, width
 
 
 class Targets(NamedTuple):
@@ -49,7 +50,8 @@ def assign_targets(
         topk, anchor_scale: see `atss_match`.
     """
     num_locations = sum(height * width for height, width in feature_sizes)
-    index, classes, boxes, valid, unmatched = [], [], [], [], []
+    index, classes, boxes, unmatched = [], [], [], []
+    valid: list[Tensor] = []
     for i, (gt, image_size) in enumerate(zip(gt_instances, image_sizes)):
         gt_boxes, gt_classes = gt.gt_boxes.tensor, gt.gt_classes
         valid_sizes = own_sizes(image_size, feature_sizes, strides, size_divisibility)
@@ -59,7 +61,9 @@ def assign_targets(
         index.append(locations + i * num_locations)
         classes.append(gt_classes[gt_index])
         boxes.append(gt_boxes[gt_index].float())
-        valid.extend(_valid_mask(*sizes, gt_boxes.device) for sizes in zip(feature_sizes, valid_sizes))
+        valid.extend(
+            _valid_mask(*sizes, gt_boxes.device) for sizes in zip(feature_sizes, valid_sizes)
+        )
         matched = torch.zeros(len(gt_boxes), dtype=torch.bool, device=gt_boxes.device)
         matched[gt_index] = True
         unmatched.append((~matched).sum())
@@ -74,7 +78,7 @@ def assign_targets(
 
 def own_sizes(
     image_size: Size, feature_sizes: Sequence[Size], strides: Sequence[int], divisibility: int
-) -> List[Size]:
+) -> list[Size]:
     """The part of each level that the image, padded for itself alone, would fill."""
     divisibility = max(divisibility, 1)
     height, width = (-(-side // divisibility) * divisibility for side in image_size)

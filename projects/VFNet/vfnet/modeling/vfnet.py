@@ -1,6 +1,6 @@
 """VFNet, the detector: features -> losses, or -> Instances (https://arxiv.org/abs/2008.13367)."""
 
-from typing import Dict, List, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -33,9 +33,9 @@ class VFNet(DenseDetector):
         *,
         backbone: Backbone,
         head: nn.Module,
-        head_in_features: List[str],
-        pixel_mean: List[float],
-        pixel_std: List[float],
+        head_in_features: list[str],
+        pixel_mean: list[float],
+        pixel_std: list[float],
         num_classes: int,
         atss_topk: int = 9,
         anchor_scale: float = 8.0,
@@ -122,17 +122,17 @@ class VFNet(DenseDetector):
     def forward_training(
         self,
         images: ImageList,
-        features: List[Tensor],
+        features: list[Tensor],
         predictions: HeadOutput,
-        gt_instances: List[Instances],
-    ) -> Dict[str, Tensor]:
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
         """Losses of a batch, weighted: `loss_cls`, `loss_box_init`, `loss_box_refined`."""
         targets = self.assign(images, features, gt_instances)
         with torch.autocast(self.device.type, enabled=False):
             return self.losses(predictions, self.points(features), targets)
 
     def assign(
-        self, images: ImageList, features: List[Tensor], gt_instances: List[Instances]
+        self, images: ImageList, features: list[Tensor], gt_instances: list[Instances]
     ) -> Targets:
         """What each location of the batch learns."""
         return assign_targets(
@@ -145,13 +145,13 @@ class VFNet(DenseDetector):
             self.anchor_scale,
         )
 
-    def points(self, features: List[Tensor]) -> Tensor:
+    def points(self, features: list[Tensor]) -> Tensor:
         """Where the locations of all levels stand -> (R, 2), x and y in pixels."""
         return grid_points(_sizes(features), self.strides, self.device)
 
     def losses(
         self, predictions: HeadOutput, points: Tensor, targets: Targets
-    ) -> Dict[str, Tensor]:
+    ) -> dict[str, Tensor]:
         """Compare predictions with targets.
 
         Args:
@@ -161,7 +161,7 @@ class VFNet(DenseDetector):
         """
         positive_points = points[targets.index % len(points)]  # (P, 2)
 
-        def box_loss(distances: List[Tensor]) -> Tuple[Tensor, Tensor]:
+        def box_loss(distances: list[Tensor]) -> tuple[Tensor, Tensor]:
             positive = _flatten_levels(distances)[targets.index]  # (P, 4)
             return iou_weighted_giou_loss(decode(positive_points, positive), targets.boxes)
 
@@ -206,8 +206,8 @@ class VFNet(DenseDetector):
             storage.put_scalar(f"vfnet/{name}", value)
 
     def forward_inference(
-        self, images: ImageList, features: List[Tensor], predictions: HeadOutput
-    ) -> List[Instances]:
+        self, images: ImageList, features: list[Tensor], predictions: HeadOutput
+    ) -> list[Instances]:
         """Detections of each image, in pixels of the resized image, best first."""
         distances = predictions.refined_distances or predictions.distances
         level_points = self.points(features).split([h * w for h, w in _sizes(features)])
@@ -227,9 +227,9 @@ class VFNet(DenseDetector):
     def inference_single_image(
         self,
         level_points: Sequence[Tensor],
-        level_scores: List[Tensor],
-        level_distances: List[Tensor],
-        image_size: Tuple[int, int],
+        level_scores: list[Tensor],
+        level_distances: list[Tensor],
+        image_size: tuple[int, int],
     ) -> Instances:
         """Detect in one image.
 
@@ -276,10 +276,10 @@ def mean_over_processes(values: Tensor) -> Tensor:
     return values / world_size
 
 
-def _flatten_levels(levels: List[Tensor]) -> Tensor:
+def _flatten_levels(levels: list[Tensor]) -> Tensor:
     """(N, C, H, W) of each level -> (N R, C), image by image, level by level, row by row."""
     return torch.cat([level.flatten(2) for level in levels], dim=2).transpose(1, 2).flatten(0, 1)
 
 
-def _sizes(features: List[Tensor]) -> List[Tuple[int, int]]:
+def _sizes(features: list[Tensor]) -> list[tuple[int, int]]:
     return [(feature.shape[-2], feature.shape[-1]) for feature in features]

@@ -1,6 +1,6 @@
 """ResNet and ResNeXt with a feature pyramid, composed of Detectron2's pieces."""
 
-from typing import Any, Dict, List
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -104,7 +104,7 @@ def _blocks_per_stage(depth: int) -> tuple:
     return BLOCKS_PER_STAGE[depth]
 
 
-def _block_arguments(resnets: CfgNode, index: int, dilation: int) -> Dict[str, Any]:
+def _block_arguments(resnets: CfgNode, index: int, dilation: int) -> dict[str, Any]:
     """What `ResNet.make_stage` needs to know of the blocks of a stage (index 0 is res2)."""
     deform = resnets.DEFORM_ON_PER_STAGE[index]
     if resnets.DEPTH < 50:
@@ -134,7 +134,7 @@ def _block_arguments(resnets: CfgNode, index: int, dilation: int) -> Dict[str, A
     }
 
 
-def _zero_init_residual(stages: List[List[nn.Module]]) -> None:
+def _zero_init_residual(stages: list[list[nn.Module]]) -> None:
     """Start each block as the identity (https://arxiv.org/abs/1706.02677, section 5.1)."""
     for block in (block for blocks in stages for block in blocks):
         last = block.conv2 if isinstance(block, BasicBlock) else block.conv3
