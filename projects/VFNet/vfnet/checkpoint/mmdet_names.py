@@ -19,6 +19,65 @@ _NORM = r"(weight|bias|running_mean|running_var)"
 
 # (pattern of a whole mmdet name, our name); \1, \2 ... are the pattern's groups.
 _STEM_RULES = [
+    (r"backbone\.conv1\.weight", r"backbone.bottom_up.stem.conv1.weight"),
+    (rf"backbone\.bn1\.{_NORM}", r"backbone.bottom_up.stem.conv1.norm.\1"),
+]
+
+
+def _stage_rules(layer: int) -> list[tuple[str, str]]:
+    """Rules of one ResNet or ResNeXt stage; mmdet counts stages from 1, Detectron2 from 2."""
+    mmdet = rf"backbone\.layer{layer}\.(\d+)"
+    ours = rf"backbone.bottom_up.res{layer + 1}.\1"
+    return [
+        (rf"{mmdet}\.conv([123])\.weight", rf"{ours}.conv\2.weight"),
+        (rf"{mmdet}\.bn([123])\.{_NORM}", rf"{ours}.conv\2.norm.\3"),
+        (rf"{mmdet}\.downsample\.0\.weight", rf"{ours}.shortcut.weight"),
+        (rf"{mmdet}\.downsample\.1\.{_NORM}", rf"{ours}.shortcut.norm.\2"),
+        (rf"{mmdet}\.conv2\.conv_offset\.{_AFFINE}", rf"{ours}.conv2_offset.\2"),
+    ]
+
+
+def _neck_rules() -> list[tuple[str, str]]:
+    """Rules of the FPN: convolution i of P3-P5 is number i + 3; P6 and P7 are the top block."""
+    rules = []
+    for index in range(3):
+        for mmdet, ours in (("lateral_convs", "fpn_lateral"), ("fpn_convs", "fpn_output")):
+            pattern = rf"neck\.{mmdet}\.{index}\.conv\.{_AFFINE}"
+            rules.append((pattern, rf"backbone.{ours}{index + 3}.\1"))
+    for index, level in ((3, "p6"), (4, "p7")):
+        pattern = rf"neck\.fpn_convs\.{index}\.conv\.{_AFFINE}"
+        rules.append((pattern, rf"backbone.top_block.{level}.\1"))
+    return rules
+
+
+def _conv_rules(mmdet: str, ours: str) -> list[tuple[str, str]]:
+    """Rules of a convolution with GroupNorm and, where it is deformable, an offset branch."""
+    return [
+        (rf"bbox_head\.{mmdet}\.conv\.weight", rf"head.{ours}.weight"),
+        (rf"bbox_head\.{mmdet}\.gn\.(?P<x>weight|bias)", rf"head.{ours}.norm.\g<x>"),
+        (
+            rf"bbox_head\.{mmdet}\.conv\.conv_offset\.(?P<x>weight|bias)",
+            rf"head.{ours}.offset.\g<x>",
+        ),
+    ]
+
+
+_HEAD_RULES = [
+    *_conv_rules(r"cls_convs\.(\d+)", r"cls_tower.\1"),
+    *_conv_rules(r"reg_convs\.(\d+)", r"box_tower.\1"),
+    *_conv_rules(r"vfnet_reg_conv", r"box_conv"),
+    (rf"bbox_head\.vfnet_reg\.{_AFFINE}", r"head.box_pred.\1"),
+    (r"bbox_head\.scales\.(\d+)\.scale", r"head.box_scales.\1"),
+    (r"bbox_head\.vfnet_reg_refine_dconv\.weight", r"head.box_star.weight"),
+    (rf"bbox_head\.vfnet_reg_refine\.{_AFFINE}", r"head.refine_pred.\1"),
+    (r"bbox_head\.scales_refine\.(\d+)\.scale", r"head.refine_scales.\1"),
+    (r"bbox_head\.vfnet_cls_dconv\.weight", r"head.cls_star.weight"),
+    (rf"bbox_head\.vfnet_cls\.{_AFFINE}", r"head.cls_pred.\1"),
+    # The raw head has a plain convolution in the star's place.
+    *_conv_rules(r"vfnet_cls_conv", r"cls_conv"),
+]
+
+_RULES = [
     (re.compile(pattern), ours)
     for pattern, ours in [
         *_STEM_RULES,
