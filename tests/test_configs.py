@@ -153,7 +153,7 @@ def test_training_sizes(name, sizes, sampling):
 def test_networks(name, depth, stages, last_conv):
     cfg = load(name)
     assert cfg.MODEL.RESNETS.DEPTH == depth
-    assert f"R-{depth}.pkl" in cfg.MODEL.WEIGHTS and "torchvision" in cfg.MODEL.WEIGHTS
+    assert {50: "torchvision/R-50.pkl", 101: "resnet101-63fe2227"}[depth] in cfg.MODEL.WEIGHTS
     assert cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE == stages
     assert cfg.MODEL.RESNETS.DEFORM_MODULATED == last_conv == cfg.MODEL.VFNET.DEFORM_LAST_CONV
 

@@ -4,7 +4,10 @@ import json
 
 import pytest
 import torch
+import torchvision
+from detectron2.modeling import build_backbone
 
+from vfnet import model_zoo
 from vfnet.checkpoint import convert_state_dict
 from vfnet.errors import UserError
 
@@ -100,3 +103,23 @@ def test_two_names_of_one_parameter_are_an_error():
 def test_a_value_that_is_no_tensor_is_an_error():
     with pytest.raises(UserError, match="no tensor.*backbone.conv1.weight"):
         convert_state_dict({"backbone.conv1.weight": "weights"})
+
+
+@pytest.mark.parametrize("config", ["vfnet_R50_1x", "vfnet_R101_1x"])
+def test_torchvisions_resnet_fills_the_whole_backbone_and_brings_no_more(config):
+    cfg = model_zoo.get_config(config)
+    with torch.device("meta"):
+        source = getattr(torchvision.models, f"resnet{cfg.MODEL.RESNETS.DEPTH}")().state_dict()
+        backbone = build_backbone(cfg)
+    shapes = {name: tuple(value.shape) for name, value in convert_state_dict(source).items()}
+    expected = {
+        f"backbone.{name}": tuple(value.shape)
+        for name, value in backbone.state_dict().items()
+        if name.startswith("bottom_up.") and not name.endswith("num_batches_tracked")
+    }
+    assert shapes == expected
+
+
+def test_a_backbone_with_an_unknown_name_is_refused():
+    with pytest.raises(UserError, match="transformer.weight"):
+        convert_state_dict({"conv1.weight": torch.zeros(1), "transformer.weight": torch.zeros(1)})

@@ -87,19 +87,24 @@ _RULES = [
     ]
 ]
 
+# What the names of a whole detector begin with.
+_DETECTOR_PART = re.compile(r"(module\.)?(backbone|neck|bbox_head)\.")
+
 # What a checkpoint holds beside the detector's weights.
 _DROPPED = [
     re.compile(r".*\.num_batches_tracked"),  # a counter; unused with a fixed momentum
     re.compile(r"ema_.*"),  # copies by mmdet 2's EMA hook
     re.compile(r"data_preprocessor\.(mean|std)"),  # in Detectron2 from the config
+    re.compile(r"backbone\.fc\.(weight|bias)"),  # the 1000 classes of an ImageNet backbone
 ]
 
 
 def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Rename an mmdet VFNet's state dict to this project's names.
+    """Rename an mmdet VFNet's state dict, or a torchvision ResNet's, to this project's names.
 
     Args:
-        state_dict: mmdet names (2.x or 3.x; a leading "module." is ignored) -> tensors.
+        state_dict: mmdet names (2.x or 3.x; a leading "module." is ignored) -> tensors. An ImageNet
+            backbone alone has them without "backbone.", as torchvision and mmdet publish it.
 
     Returns:
         Our names -> the same tensors, in the same order.
@@ -110,8 +115,9 @@ def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor]
     """
     converted: dict[str, torch.Tensor] = {}
     unknown, doubled, no_tensors = [], [], []
+    prefix = "" if any(_DETECTOR_PART.match(str(name)) for name in state_dict) else "backbone."
     for name, value in state_dict.items():
-        bare = re.sub(r"^module\.", "", str(name))
+        bare = prefix + re.sub(r"^module\.", "", str(name))
         if any(pattern.fullmatch(bare) for pattern in _DROPPED):
             continue
         ours = _our_name(bare)
