@@ -35,7 +35,7 @@ setup(
     package_data={"vfnet.configs": ["**/*.yaml"]},
     # detectron2 is missing because no package index has it: `import vfnet` says how to install it.
     install_requires=[
-        "torch",
+        "torch>=2.3",
         "torchvision",
         "fvcore",
         "iopath",

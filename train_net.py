@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from vfnet.checkpoint import VFNetCheckpointer
-from vfnet.data import check_datasets, register_coco_format
+from vfnet.data import check_datasets, register_coco_format, register_test_sets
 from vfnet.engine import (
     Trainer,
     agree,
@@ -25,6 +25,7 @@ from vfnet.engine import (
     checkpoint_to_continue,
     choose_device,
     config_warnings,
+    datasets_of_run,
     launch,
     load_config,
     report_errors,
@@ -62,19 +63,23 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg = load_config(args.config_file, args.opts)
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
     training = not args.eval_only
-    names = [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST]
-    register_coco_format(cfg)
-    check_datasets(names)
-    cfg.freeze()
+    names = datasets_of_run(cfg, training)
 
-    def check() -> None:
+    def register() -> None:
+        (register_coco_format if training else register_test_sets)(cfg)
+        check_datasets(names)
+
+    def check() -> list[str]:
         last = args.resume and checkpoint_to_continue(cfg.OUTPUT_DIR, required=args.resume_required)
-        check_run(cfg, names, last or cfg.MODEL.WEIGHTS, training)
+        return check_run(cfg, names, last or cfg.MODEL.WEIGHTS, training, resuming=bool(last))
 
-    agree(check)
+    # Each process has catalogs of its own, and each machine its own files.
+    agree(register, everywhere=True)
+    cfg.freeze()
+    found = agree(check) or []
     default_setup(cfg, args)
     logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vfnet")
-    for line in config_warnings(cfg, training):
+    for line in [*config_warnings(cfg, training), *found]:
         logger.warning(line)
     return cfg
 
@@ -82,7 +87,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
 def evaluate(cfg: CfgNode, resume: bool) -> dict:
     """Score the weights on DATASETS.TEST, and compare with TEST.EXPECTED_RESULTS."""
     model = Trainer.build_model(cfg)
-    checkpointer = VFNetCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    checkpointer = VFNetCheckpointer(model, save_dir=cfg.OUTPUT_DIR, whole_detector=True)
     if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
         logging.getLogger("vfnet").warning(
             "evaluating random weights: MODEL.WEIGHTS is empty; set it, or give --resume"

@@ -61,7 +61,7 @@ def find_pictures(inputs: Sequence[str]) -> list[Path]:
         if not paths[0].exists():
             paths = [Path(match) for match in sorted(glob.glob(os.path.expanduser(name)))]
         if not paths:
-            raise UserError(f"Expected a picture, a folder or a pattern, found nothing at {name}.")
+            raise UserError(f"expected a picture, a folder or a pattern, found nothing at {name}")
         for path in paths:
             for picture in _pictures_of_folder(path) if path.is_dir() else [path]:
                 pictures.setdefault(picture.resolve(), picture)
@@ -73,10 +73,10 @@ def _pictures_of_folder(folder: Path) -> list[Path]:
     pictures = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
     if not pictures:
         raise UserError(
-            f"Expected pictures ({', '.join(PICTURE_SUFFIXES)}) in {folder}, found none."
+            f"expected pictures ({', '.join(PICTURE_SUFFIXES)}) in {folder}, found none"
         )
     if len(pictures) < len(files):
-        print(f"{folder}: {len(pictures)} pictures, {len(files) - len(pictures)} other files.")
+        print(f"{folder}: {len(pictures)} pictures, {len(files) - len(pictures)} other files")
     return pictures
 
 
@@ -94,10 +94,10 @@ def plan_outputs(pictures: Sequence[Path], folder: Path) -> list[Path]:
         if output in outputs:
             raise UserError(
                 f"{outputs[output]} and {picture} would both be written to {output}: "
-                "run them apart, with different --output folders."
+                "run them apart, with different --output folders"
             )
         if output.resolve() in sources:
-            raise UserError(f"{output} is an input and would be replaced: choose another --output.")
+            raise UserError(f"{output} is an input and would be replaced: choose another --output")
         outputs[output] = picture
     return list(outputs)
 
@@ -108,7 +108,7 @@ def read_picture(path: Path) -> np.ndarray:
         return read_image(str(path), format="BGR")
     # Pillow raises these, SyntaxError among them, for damaged files.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"Expected a picture that Pillow can read: {path}: {error}") from error
+        raise UserError(f"expected a picture that Pillow can read: {path}: {error}") from error
 
 
 def to_records(instances: Instances, names: Sequence[str]) -> list[dict]:
@@ -128,10 +128,10 @@ def run(args: argparse.Namespace) -> None:
     """
     threshold = args.confidence_threshold
     if not 0.0 <= threshold <= 1.0:
-        raise UserError(f"Expected a --confidence-threshold from 0 to 1, got {threshold}.")
+        raise UserError(f"expected a --confidence-threshold from 0 to 1, got {threshold}")
     folder = Path(args.output)
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"Expected a folder for --output, but {folder} is a file.")
+        raise UserError(f"expected a folder for --output, but {folder} is a file")
     pictures = find_pictures(args.input)
     outputs = plan_outputs(pictures, folder)
     for picture in pictures:  # before the first result is written

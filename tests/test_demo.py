@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from detectron2.modeling import build_model
 from PIL import Image
 
@@ -145,9 +147,12 @@ def test_names_come_from_the_json_where_the_config_has_none(demo, model, picture
     images = [{"id": 1, "file_name": "a.png", "width": WIDTH, "height": HEIGHT}]
     coco = {"images": images, "annotations": [], "categories": categories}
     (tmp_path / "own.json").write_text(json.dumps(coco))
-    dataset = f"[['demo_own', '{tmp_path / 'own.json'}', '{pictures}']]"
+    # What trained is not there.
+    absent = "['demo_gone', 'nowhere/gone.json', 'nowhere']"
+    dataset = f"[{absent}, ['demo_own', '{tmp_path / 'own.json'}', '{pictures}']]"
     opts = ("--opts", "MODEL.WEIGHTS", model / "model.pth", "MODEL.VFNET.CLASS_NAMES", "[]")
-    opts = (*opts, "DATASETS.COCO_FORMAT", dataset)
+    opts = (*opts, "DATASETS.COCO_FORMAT", dataset, "DATASETS.TEST", "('demo_own',)")
+    opts = (*opts, "DATASETS.TRAIN", "('demo_gone',)")
     records = predict(demo, model, [pictures], tmp_path / "out", *opts)
     found = {(d["class_id"], d["class"]) for record in records for d in record["detections"]}
     assert found and found <= {(0, "x"), (1, "y"), (2, "z")}
@@ -194,7 +199,7 @@ def _empty(folder):
         (_collide, r"a\.png and .*second.*a\.png would both be written"),
         (_truncate, r"picture that Pillow can read: .*b\.jpg"),
         (_write_text, r"picture that Pillow can read: .*c\.png"),
-        (_empty, r"Expected pictures .* in .*none"),
+        (_empty, r"expected pictures .* in .*none"),
         (lambda folder: [folder / "missing.png"], r"found nothing at .*missing\.png"),
         (lambda folder: [folder / "*.gif"], r"found nothing at .*\*\.gif"),
     ],
@@ -223,7 +228,6 @@ def test_inputs_are_never_replaced(demo, model, pictures):
         (("--config-file", "no/such.yaml"), r"no/such\.yaml"),
         (("--opts", "MODEL.WEIGHTS", ""), "nothing to predict with"),
         (("--opts", "MODEL.WEIGHTS", "no/such.pth"), r"no/such\.pth"),
-        (("--opts", "MODEL.WEIGHTS", "x/ImageNetPretrained/R-50.pkl"), "holds a backbone"),
         (("--opts", "MODEL.NO_SUCH_KEY", "1"), "NO_SUCH_KEY"),
         (("--opts", "MODEL.VFNET.CLASS_NAMES", "['nut']"), "3"),
         (("--opts", "MODEL.VFNET.CLASS_NAMES", "[]"), r"far_away\.json"),
@@ -236,13 +240,48 @@ def test_bad_settings_are_named_and_write_nothing(demo, model, pictures, tmp_pat
     assert not output.exists()
 
 
-def test_weights_of_another_model_are_refused(demo, model, pictures, tmp_path):
-    weights = torch.load(model / "model.pth", weights_only=True)
-    weights["model"].pop("head.cls_pred.weight")
+def _without_a_name(weights):
+    del weights["head.cls_pred.weight"]
+
+
+def _with_five_classes(weights):
+    for name in ("head.cls_pred.weight", "head.cls_pred.bias"):
+        weights[name] = torch.cat([weights[name], weights[name][:2]])
+
+
+def _backbone_alone(weights):
+    for name in [name for name in weights if name.startswith("head.")]:
+        del weights[name]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (_without_a_name, r"Missing in the file: head\.cls_pred\.weight"),
+        (_with_five_classes, r"head\.cls_pred\.weight \(5, .* instead of \(3, "),
+        (_backbone_alone, "expected a whole detector"),
+    ],
+)
+def test_weights_of_another_model_are_refused(demo, model, pictures, tmp_path, change, message):
+    content = torch.load(model / "model.pth", weights_only=True)
+    change(content["model"])
     other = tmp_path / "other.pth"
-    torch.save(weights, other)
-    with pytest.raises(UserError, match=r"head\.cls_pred\.weight"):
+    torch.save(content, other)
+    with pytest.raises(UserError, match=message):
         predict(demo, model, [pictures], tmp_path / "out", "--opts", "MODEL.WEIGHTS", other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_backbone_of_imagenet_is_refused(demo, model, pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    layers = torchvision.models.resnet18().state_dict()
+    torch.save(layers, tmp_path / "resnet18.pth")
+    (tmp_path / "R-18.pkl").write_bytes(
+        pickle.dumps({"stem.conv1.weight": layers["conv1.weight"].numpy()})
+    )
+    for weights in (f"mmdet://{tmp_path}/resnet18.pth", tmp_path / "R-18.pkl"):
+        with pytest.raises(UserError, match="expected a whole detector"):
+            predict(demo, model, [pictures], tmp_path / "out", "--opts", "MODEL.WEIGHTS", weights)
     assert not (tmp_path / "out").exists()
 
 
@@ -250,27 +289,5 @@ def test_command_reports_one_line_and_exit_status_1(model, tmp_path):
     command = [sys.executable, "demo/demo.py", *arguments(model, ["missing.png"], tmp_path / "o")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("error: Expected a picture")
+    assert result.stderr.splitlines()[-1].startswith("error: expected a picture")
     assert "Traceback" not in result.stderr
-
-
-def test_the_demo_of_the_shapes_ends_with_weights_and_two_pictures(tmp_path):
-    output = tmp_path / "shapes"
-    overrides = "SOLVER.MAX_ITER 2 SOLVER.STEPS () SOLVER.IMS_PER_BATCH 2 DATALOADER.NUM_WORKERS 0"
-    command = [sys.executable, "demo/shapes.py", "--output", str(output), *overrides.split()]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    for name in ("shapes.png", "training.png", "model_final.pth", "config.yaml"):
-        assert (output / name).is_file()
-        assert str(output / name) in result.stdout
-    # Twelve pairs of pictures, three in a row.
-    width, height = Image.open(output / "shapes.png").size
-    assert (width, height // 4) == (6 * 320, 419)
-
-
-def test_the_demo_of_the_shapes_ends_where_its_training_fails(tmp_path):
-    command = [sys.executable, "demo/shapes.py", "--output", str(tmp_path), "SOLVER.NO_SUCH", "1"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert "NO_SUCH does not exist" in result.stderr
-    assert not (tmp_path / "shapes.png").exists()

@@ -29,8 +29,11 @@ DETECTRON2 = (
     "@02b5c4e295e990042a714712c21dc79b731e8833"
 )
 # What is used where it is there, and the imports that show it. The pair counts only as a pair:
-# a torchvision of another torch does not load.
-PROBES = {"torch": "torch, torchvision", "detectron2": "detectron2"}
+# a torchvision of another torch does not load. GradScaler is there from torch 2.3 on.
+PROBES = {
+    "torch": "torch, torchvision; from torch.amp import GradScaler",
+    "detectron2": "detectron2",
+}
 # detectron2.model_zoo imports pkg_resources, which later setuptools do not have.
 SETUPTOOLS = "setuptools>=70.1,<81"
 # An unreachable server is an error within a minute, and nobody is asked for a password.

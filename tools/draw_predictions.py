@@ -22,7 +22,7 @@ from detectron2.structures import BoxMode
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vfnet.data import register_coco_format
+from vfnet.data import check_datasets, check_images, register_test_sets
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.visualization import (
@@ -67,23 +67,17 @@ def choose_records(dataset: str, count: int) -> list[dict]:
     """Return `count` dataset dicts, spread evenly over the dataset; all, if it has fewer.
 
     Raises:
-        UserError: there is no such dataset, or `count` is not positive.
+        UserError: there is no such dataset, files or chosen pictures of it are missing, or `count`
+            is not positive.
     """
     if count < 1:
-        raise UserError(f"Expected a --count of at least 1, got {count}.")
-    if dataset not in DatasetCatalog:
-        raise UserError(
-            f"There is no dataset {dataset}: expected a name of DATASETS.COCO_FORMAT, shapes_val, "
-            "or one of Detectron2's."
-        )
-    try:
-        records = DatasetCatalog.get(dataset)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"The files of dataset {dataset} are not there ({error}): set DETECTRON2_DATASETS."
-        ) from error
+        raise UserError(f"expected a --count of at least 1, got {count}")
+    check_datasets([dataset])
+    records = DatasetCatalog.get(dataset)
     positions = np.linspace(0, len(records) - 1, min(count, len(records)))
-    return [records[round(position)] for position in positions]
+    chosen = [records[round(position)] for position in positions]
+    check_images(chosen)
+    return chosen
 
 
 def ground_truth(record: dict) -> Drawable:
@@ -111,7 +105,7 @@ def predictions_of_file(path: str, dataset: str, threshold: float) -> dict[objec
                 by_image[result["image_id"]].append(row)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"Expected COCO results of {dataset} in {path}: {type(error).__name__} {error}."
+            f"expected COCO results of {dataset} in {path}: {type(error).__name__} {error}"
         ) from error
     tables = {image_id: np.array(rows) for image_id, rows in by_image.items()}
     return {
@@ -177,15 +171,19 @@ def contact_sheet(
 
 def main() -> None:
     args = parse_arguments()
-    weights = ["MODEL.WEIGHTS", args.weights] if args.weights else []
-    cfg = load_prediction_config(args.config_file, [*args.opts, *weights])
-    if not args.dataset and not cfg.DATASETS.TEST:
-        raise UserError("DATASETS.TEST is empty: name a dataset with --dataset.")
-    dataset = args.dataset or cfg.DATASETS.TEST[0]
+    overrides = list(args.opts)
+    if args.weights:
+        overrides += ["MODEL.WEIGHTS", args.weights]
+    if args.dataset:  # the only one whose files have to be there
+        overrides += ["DATASETS.TEST", str((args.dataset,))]
+    cfg = load_prediction_config(args.config_file, overrides)
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: name a dataset with --dataset")
+    dataset = cfg.DATASETS.TEST[0]
     threshold = args.confidence_threshold
     cfg.MODEL.VFNET.SCORE_THRESH_TEST = threshold
     # A dumped config has its class names already; here the pictures are needed as well.
-    register_coco_format(cfg)
+    register_test_sets(cfg)
     cfg.freeze()
 
     records = choose_records(dataset, args.count)

@@ -31,7 +31,7 @@ def read_metrics(path: Path) -> list[dict]:
         UserError: the file is missing or holds no metrics.
     """
     if not path.is_file():
-        raise UserError(f"Expected Detectron2's metrics.json, found no file at {path}.")
+        raise UserError(f"expected Detectron2's metrics.json, found no file at {path}")
     by_iteration: dict[int, dict] = {}
     unreadable = 0
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -41,9 +41,9 @@ def read_metrics(path: Path) -> list[dict]:
         except (json.JSONDecodeError, KeyError, TypeError):
             unreadable += 1  # a run that was killed leaves half a line
     if unreadable:
-        print(f"{path}: {unreadable} lines are not metrics and are left out.", file=sys.stderr)
+        print(f"{path}: {unreadable} lines are not metrics and are left out", file=sys.stderr)
     if not by_iteration:
-        raise UserError(f"Expected Detectron2's metrics.json, found no metrics in {path}.")
+        raise UserError(f"expected Detectron2's metrics.json, found no metrics in {path}")
     return [by_iteration[iteration] for iteration in sorted(by_iteration)]
 
 

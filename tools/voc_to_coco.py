@@ -8,10 +8,10 @@
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
 from vfnet.data.voc import DIFFICULT_CHOICES, read_voc, split_by_hash, voc_to_coco, write_json
+from vfnet.engine import report_errors
 from vfnet.errors import UserError
 
 
@@ -50,6 +50,13 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
+    try:
+        convert(args)
+    except OSError as error:
+        raise UserError(str(error)) from error
+
+
+def convert(args: argparse.Namespace) -> None:
     for folder in (args.annotations, args.images):
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder.")
@@ -66,7 +73,5 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
-    try:
+    with report_errors():
         main(get_parser().parse_args())
-    except (UserError, OSError) as error:
-        sys.exit(str(error))

@@ -13,27 +13,7 @@ from detectron2.solver import build_lr_scheduler, build_optimizer
 from vfnet.checkpoint import VFNetCheckpointer
 from vfnet.errors import UserError
 
-
-def snapshot(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def same(model, before):
-    return all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def save(model, folder, name="model"):
-    VFNetCheckpointer(model, str(folder)).save(name)
-    return str(folder / f"{name}.pth")
-
-
-def refused(model, path, match):
-    """Load, expect a UserError that leaves the model as it was, and return its message."""
-    before = snapshot(model)
-    with pytest.raises(UserError, match=match) as caught:
-        VFNetCheckpointer(model).load(path)
-    assert same(model, before)
-    return str(caught.value)
+from .loading import refused, same, save, snapshot
 
 
 def test_what_was_saved_comes_back(tmp_path, make_model, caplog):
@@ -135,6 +115,46 @@ def test_another_number_of_classes_starts_the_class_layer_anew(tmp_path, make_mo
         assert torch.equal(value, source[name]), name
 
 
+def test_a_whole_detector_loads_where_one_is_asked_for(tmp_path, make_model):
+    model, other, third = make_model(), make_model(seed=1), make_model(seed=2)
+    path = save(model, tmp_path)
+    VFNetCheckpointer(other, whole_detector=True).load(path)
+    VFNetCheckpointer(third, whole_detector=True).load(f"{path}?matching_heuristics=True")
+    assert same(other, snapshot(model)) and same(third, snapshot(model))
+
+
+def test_another_number_of_classes_is_no_whole_detector(tmp_path, make_model):
+    model = make_model("MODEL.VFNET.NUM_CLASSES", 3)
+    path = save(make_model(seed=1), tmp_path)
+    match = r"head.cls_pred.weight \(5, 64, 3, 3\) instead of \(3, 64, 3, 3\)"
+    refused(model, path, match, whole_detector=True)
+
+
+def test_a_backbone_is_no_whole_detector(tmp_path, make_model):
+    backbone = make_model(seed=1).backbone.state_dict()
+    ours = {f"backbone.{name}": value for name, value in backbone.items()}
+    torch.save({"model": ours}, tmp_path / "ours.pth")
+    torch.save(
+        {"model": {f"module.{name}": value for name, value in ours.items()}},
+        tmp_path / "wrapped.pth",
+    )
+    zoo = {name: value.numpy() for name, value in backbone.items() if "bottom_up" in name}
+    content = {"model": zoo, "__author__": "torchvision", "matching_heuristics": True}
+    (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(content))
+    for name in ("ours.pth", "ours.pth?matching_heuristics=True", "wrapped.pth", "R-50.pkl"):
+        match = r"expected a whole detector in .*no weights of a head"
+        refused(make_model(), str(tmp_path / name), match, whole_detector=True)
+
+
+def test_guessed_names_make_no_whole_detector(tmp_path, make_model):
+    path = save(make_model(seed=1), tmp_path)
+    content = torch.load(path, weights_only=True)
+    del content["model"]["head.box_pred.bias"]
+    torch.save(content, path)
+    query = f"{path}?matching_heuristics=True"
+    refused(make_model(), query, "Missing in the file: head.box_pred.bias", whole_detector=True)
+
+
 def test_missing_and_unexpected_names_are_listed(tmp_path, make_model):
     path = save(make_model(), tmp_path)
     content = torch.load(path, weights_only=True)
@@ -153,9 +173,24 @@ def test_a_detector_without_stars_is_not_one_with_stars(tmp_path, make_model):
 
 def test_shapes_that_differ_are_listed(tmp_path, make_model):
     path = save(make_model(), tmp_path)
-    other = make_model("MODEL.VFNET.CONV_CHANNELS", 32)
+    other = make_model("MODEL.VFNET.NUM_CONVS", 0, "MODEL.VFNET.CONV_CHANNELS", 32)
+    content = torch.load(path, weights_only=True)
+    names = ("head.box_pred.weight", "head.cls_pred.weight", "head.cls_pred.bias")
+    content["model"] = {**snapshot(other), **{name: content["model"][name] for name in names}}
+    torch.save(content, path)
     message = refused(other, path, r"head.box_pred.weight \(4, 64, 3, 3\) instead of \(4, 32, 3, 3")
     assert "head.cls_pred.weight" in message  # more than its classes differ
+
+
+def test_ten_names_of_a_kind_are_listed_and_the_others_counted(tmp_path, make_model):
+    model = make_model()
+    names = [name for name in snapshot(model) if "num_batches" not in name]
+    names = [name for name in names if not name.startswith("pixel_")]
+    other = {f"head.x{i}.weight": torch.ones(1) for i in range(12)}
+    torch.save({"model": other}, tmp_path / "x.pth")
+    message = refused(model, str(tmp_path / "x.pth"), "x.pth does not fit")
+    assert f"Missing in the file: {', '.join(names[:10])} and {len(names) - 10} more;" in message
+    assert f"Not in the model: {', '.join(list(other)[:10])} and 2 more." in message
 
 
 def test_counters_and_pixel_statistics_make_no_difference(tmp_path, make_model, caplog):
@@ -196,20 +231,6 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, make_model, name):
     refused(make_model(), str(tmp_path / "retinanet.pth"), f"retinanet.pth.*{name}")
 
 
-def test_a_backbones_file_loads_as_in_detectron2(tmp_path, make_model):
-    donor, model, reference = make_model(seed=1), make_model(), make_model()
-    names = donor.backbone.bottom_up.state_dict()
-    weights = {name: value.numpy() for name, value in names.items() if "num_batches" not in name}
-    with open(tmp_path / "R-50.pkl", "wb") as stream:
-        content = {"model": weights, "__author__": "torchvision", "matching_heuristics": True}
-        pickle.dump(content, stream)
-    VFNetCheckpointer(model).load(str(tmp_path / "R-50.pkl"))
-    DetectionCheckpointer(reference).load(str(tmp_path / "R-50.pkl"))
-    assert same(model, snapshot(reference))
-    weight = model.backbone.bottom_up.res4[0].conv2.weight
-    assert torch.equal(weight, donor.backbone.bottom_up.res4[0].conv2.weight)
-
-
 def test_a_backbone_under_our_names_loads_and_the_rest_stays(tmp_path, make_model):
     donor, model = make_model(seed=1), make_model()
     before = snapshot(model)
@@ -218,44 +239,6 @@ def test_a_backbone_under_our_names_loads_and_the_rest_stays(tmp_path, make_mode
     VFNetCheckpointer(model).load(str(tmp_path / "backbone.pth"))
     for name, value in model.state_dict().items():
         assert torch.equal(value, weights.get(name, before[name])), name
-
-
-def test_a_zoo_file_without_any_name_that_fits_is_refused(tmp_path, make_model):
-    with open(tmp_path / "vgg.pkl", "wb") as stream:
-        content = {"model": {"classifier.9.gain": torch.ones(3).numpy()}, "__author__": "x"}
-        pickle.dump({**content, "matching_heuristics": True}, stream)
-    refused(make_model(), str(tmp_path / "vgg.pkl"), "vgg.pkl does not fit")
-
-
-@pytest.mark.parametrize("suffix", ["pth", "pkl"])
-def test_truncated_files_are_named(tmp_path, make_model, suffix):
-    path = tmp_path / f"cut.{suffix}"
-    if suffix == "pth":
-        torch.save({"model": snapshot(make_model())}, path)
-    else:
-        path.write_bytes(pickle.dumps({"model": {"a": torch.ones(9).numpy()}, "__author__": "x"}))
-    path.write_bytes(path.read_bytes()[:-30])
-    refused(make_model(), str(path), f"cut.{suffix} cannot be read")
-
-
-def test_a_file_that_would_execute_is_refused(tmp_path, make_model, calling):
-    model = make_model()
-    content = {"model": snapshot(model), "extra": calling(os.mkdir, str(tmp_path / "executed"))}
-    torch.save(content, tmp_path / "evil.pth")
-    refused(model, str(tmp_path / "evil.pth"), "evil.pth")
-    assert not (tmp_path / "executed").exists()
-
-
-def test_other_content_is_named(tmp_path, make_model, small_state_dict):
-    model = make_model()
-    for content in ([1], {}, {"model": {"a": 1}}, {"model": [1]}, {"model": {}}):
-        torch.save(content, tmp_path / "odd.pth")
-        refused(model, str(tmp_path / "odd.pth"), "odd.pth")
-
-
-def test_a_bare_mmdet_file_is_pointed_to_its_prefix(tmp_path, make_model, small_state_dict):
-    torch.save({"meta": {}, "state_dict": small_state_dict}, tmp_path / "mm.pth")
-    refused(make_model(), str(tmp_path / "mm.pth"), "mmdet://.*mm.pth")
 
 
 def test_a_missing_file_is_named_and_the_next_load_works(tmp_path, make_model):

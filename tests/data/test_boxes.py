@@ -4,7 +4,7 @@ import logging
 import pytest
 from detectron2.structures import BoxMode
 
-from vfnet.data.boxes import clean_boxes
+from vfnet.data.boxes import clean_boxes, describe_bad_boxes
 from vfnet.errors import UserError
 
 
@@ -113,3 +113,19 @@ def test_a_record_without_its_size_is_named():
     del record["width"]
     with pytest.raises(UserError, match="a.jpg needs its width and height"):
         clean_boxes([record])
+
+
+def test_boxes_to_evaluate_on_are_described_and_stay(caplog):
+    records = [make_record((1, 2, 3, 4), (5, 5, 0, 9), (200, 1, 9, 9), (90, 70, 20, 5))]
+    before = copy.deepcopy(records)
+    message = describe_bad_boxes(records)
+    assert "2 boxes that no detection matches" in message
+    assert "(1 empty, 1 outside their image): a.jpg [5, 5, 0, 9]; a.jpg [200, 1, 9, 9]." in message
+    assert "1 boxes stick out" in message and "[90, 70, 20, 5]" in message
+    assert records == before and not caplog.records
+    with pytest.raises(UserError, match="DATASETS.STRICT: 2 boxes .*evaluate with such boxes"):
+        describe_bad_boxes(records, strict=True)
+
+
+def test_good_boxes_to_evaluate_on_need_no_word():
+    assert describe_bad_boxes([make_record((1, 2, 3, 4))], strict=True) == ""

@@ -1,10 +1,9 @@
 import copy
 import json
-import logging
 
 import pytest
 
-from vfnet.data.coco_check import check_coco_file
+from vfnet.data.coco_check import check_coco_file, check_evaluable
 from vfnet.errors import UserError
 
 
@@ -82,6 +81,10 @@ BAD_ITEMS = {
     "text in a box": (spoil("annotations", 1, bbox=[1, 2, "3", 4]), "id 2 .*'3'"),
     "no box": (spoil("annotations", 1, bbox=None), "id 2 .*bbox None"),
     "ignore": (spoil("annotations", 1, ignore=1), "id 2 "),
+    "ignore null": (spoil("annotations", 1, ignore=None), 'marked "ignore".*id 2 '),
+    "iscrowd null": (spoil("annotations", 1, iscrowd=None), "neither 0 nor 1: None of id 2 "),
+    "iscrowd text": (spoil("annotations", 1, iscrowd="no"), "neither 0 nor 1: 'no' of id 2 "),
+    "iscrowd 2": (spoil("annotations", 1, iscrowd=2), "neither 0 nor 1: 2 of id 2 "),
 }
 
 
@@ -106,11 +109,48 @@ def test_all_of_one_kind_are_counted_and_ten_named(make_coco):
         check_coco_file(str(file))
 
 
+@pytest.mark.parametrize("iscrowd", [0, 1, True])
+def test_a_crowd_is_0_or_1_or_left_out(make_coco, iscrowd):
+    file, content = make_coco()
+    content["annotations"][0]["iscrowd"] = iscrowd
+    del content["annotations"][1]["iscrowd"]
+    file.write_text(json.dumps(content))
+    assert check_coco_file(str(file)) == {3: "cell", 7: "plate"}
+
+
+EVALUATION_LACKS = {
+    "no area": (lambda a: a.pop("area"), r'lack an "area".*id 7 \(a.png, area None'),
+    "area null": (lambda a: a.update(area=None), 'lack an "area".*id 7 '),
+    "area text": (lambda a: a.update(area="9"), 'lack an "area".*id 7 '),
+    "area NaN": (lambda a: a.update(area=float("nan")), 'lack an "area".*id 7 '),
+    "area negative": (lambda a: a.update(area=-1.0), 'lack an "area".*id 7 '),
+    "no iscrowd": (lambda a: a.pop("iscrowd"), 'lack "iscrowd".*id 7 '),
+    "id 0": (lambda a: a.update(id=0), "lack an id other than 0.*id 0 "),
+}
+
+
+def records_to_evaluate():
+    annotations = [{"id": id_, "area": 6.0, "iscrowd": 0} for id_ in (6, 7)]
+    return [{"file_name": "a.png", "annotations": annotations}]
+
+
+@pytest.mark.parametrize("name", EVALUATION_LACKS)
+def test_what_evaluation_lacks_is_named(name):
+    change, message = EVALUATION_LACKS[name]
+    records = records_to_evaluate()
+    change(records[0]["annotations"][1])
+    with pytest.raises(UserError, match=f"^toy: .*{message}.* out of DATASETS.TEST"):
+        check_evaluable("toy", records)
+
+
+def test_what_evaluation_needs_passes():
+    check_evaluable("toy", records_to_evaluate())
+
+
 @pytest.mark.parametrize("change", [lambda a: a.pop("area"), lambda a: a.update(id=0)])
-def test_what_only_evaluation_needs_is_a_warning(make_coco, caplog, change):
+def test_what_only_evaluation_needs_is_no_matter_of_the_file(make_coco, caplog, change):
     file, content = make_coco()
     change(content["annotations"][1])
     file.write_text(json.dumps(content))
-    with caplog.at_level(logging.WARNING):
-        check_coco_file(str(file))
-    assert "1 annotations have" in caplog.text and "image_id 2" in caplog.text
+    assert check_coco_file(str(file)) == {3: "cell", 7: "plate"}
+    assert not caplog.records

@@ -6,7 +6,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.structures import BoxMode
 
 import vfnet
-from vfnet.data import publish_class_names, register_coco_format
+from vfnet.data import publish_class_names, register_coco_format, register_test_sets
 from vfnet.errors import UserError
 
 
@@ -184,13 +184,65 @@ def test_published_names_reach_an_unmodified_predictor(make_coco):
     assert DefaultPredictor(cfg).metadata.thing_classes == ["cell", "plate"]
 
 
-def test_published_names_never_replace_known_ones(make_coco):
+def test_published_names_never_replace_known_ones_and_say_so(make_coco, caplog):
     file, _ = make_coco()
     register_coco_format(make_config(("toy", file)))
     cfg = make_config(test=("toy",))
+    cfg.MODEL.VFNET.CLASS_NAMES = ["cell", "plate"]
+    publish_class_names(cfg)
+    assert not caplog.records
     cfg.MODEL.VFNET.CLASS_NAMES = ["a", "b"]
     publish_class_names(cfg)
     assert MetadataCatalog.get("toy").thing_classes == ["cell", "plate"]
+    (message,) = caplog.messages
+    assert "['cell', 'plate']" in message and "['a', 'b']" in message and "another" in message
+    assert caplog.records[0].name.startswith("vfnet.")
+
+
+@pytest.mark.parametrize("masks", [[[1, 2, 3, 4]], [[]], {"size": [48, 64]}, "none"])
+def test_no_box_is_lost_to_its_mask(make_coco, caplog, masks):
+    file, content = make_coco()
+    content["annotations"][1].update(segmentation=masks, keypoints=["x", 0, 1])
+    file.write_text(json.dumps(content))
+    register_coco_format(make_config(("toy", file)))
+    records = DatasetCatalog.get("toy")
+    assert [[a["bbox"] for a in r["annotations"]] for r in records] == [[[4, 6, 20, 16]]] * 4
+    assert not any("segmentation" in a for record in records for a in record["annotations"])
+    assert "Filtered out" not in caplog.text
+
+
+def test_a_set_without_annotations_loads(make_coco):
+    file, content = make_coco()
+    del content["annotations"]
+    file.write_text(json.dumps(content))
+    register_coco_format(make_config(("toy", file)))
+    assert [record["annotations"] for record in DatasetCatalog.get("toy")] == [[]] * 4
+
+
+def test_an_unused_entry_may_be_absent(make_coco, tmp_path):
+    file, _ = make_coco()
+    cfg = make_config(("gone", tmp_path / "gone.json"), ("toy", file), test=("toy",))
+    register_coco_format(cfg)
+    assert "gone" not in DatasetCatalog and "toy" in DatasetCatalog
+    assert cfg.MODEL.VFNET.CLASS_NAMES == ["cell", "plate"]
+
+
+@pytest.mark.parametrize("used", [{"train": ("gone",)}, {"test": ("gone",)}, {}])
+def test_a_used_entry_may_not(make_coco, tmp_path, used):
+    file, _ = make_coco()
+    with pytest.raises(UserError, match=r"gone\.json is not there"):
+        register_coco_format(make_config(("gone", tmp_path / "gone.json"), ("toy", file), **used))
+
+
+def test_evaluation_does_without_the_training_files(make_coco, tmp_path):
+    file, _ = make_coco()
+    entries = ("gone", tmp_path / "gone.json"), ("toy", file)
+    cfg = make_config(*entries, train=("gone",), test=("toy",))
+    register_test_sets(cfg)
+    assert "gone" not in DatasetCatalog and "toy" in DatasetCatalog
+    assert cfg.DATASETS.TRAIN == ("gone",) and cfg.MODEL.VFNET.NUM_CLASSES == 2
+    with pytest.raises(UserError, match=r"gone\.json is not there"):
+        register_test_sets(make_config(*entries, train=("toy",), test=("gone",)))
 
 
 def test_the_bccd_files_register_with_their_three_classes(shared):

@@ -46,6 +46,17 @@ def test_an_unreadable_picture_is_named(tmp_path):
         check_images([record(str(tmp_path / "text.jpg"))])
 
 
+@pytest.mark.parametrize("error", [OSError, SyntaxError, ValueError, Image.DecompressionBombError])
+def test_whatever_the_decoder_raises_names_the_picture(tmp_path, monkeypatch, error):
+    def fail(*arguments):
+        raise error("bad chunk")
+
+    file = make_picture(tmp_path / "a.jpg")
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(UserError, match=r"a\.jpg cannot be read as a picture \(bad chunk\)"):
+        picture_size(file)
+
+
 def test_another_size_is_named_with_both(tmp_path):
     file = make_picture(tmp_path / "a.jpg")
     with pytest.raises(UserError, match=r"a\.jpg is 20x10, its record says 10x20"):

@@ -86,6 +86,25 @@ def test_a_truncated_picture_is_named(tmp_path, suffix):
         build_mapper(make_config(), True)(record)
 
 
+def test_a_picture_of_too_many_pixels_is_named(tmp_path, monkeypatch):
+    file = tmp_path / "huge.png"
+    Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(file)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60 * 80 // 2 - 1)
+    record = {"file_name": str(file), "width": 80, "height": 60, "annotations": []}
+    with pytest.raises(UserError, match=r"huge\.png cannot be decoded .*decompression bomb"):
+        build_mapper(make_config(), True)(record)
+
+
+@pytest.mark.parametrize("error", [OSError, SyntaxError, ValueError])
+def test_whatever_the_decoder_raises_names_the_picture(monkeypatch, error):
+    def read(*arguments, **more):
+        raise error("bad chunk")
+
+    monkeypatch.setattr("detectron2.data.detection_utils.read_image", read)
+    with pytest.raises(UserError, match=r"a\.png cannot be decoded \(bad chunk\)"):
+        build_mapper(make_config(), True)({"file_name": "a.png"})
+
+
 def test_a_picture_of_another_size_is_named(tmp_path):
     file = tmp_path / "other.png"
     Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(file)

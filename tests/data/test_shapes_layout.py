@@ -46,7 +46,7 @@ def test_sizes_counts_classes_and_sides_vary_within_their_bounds():
     assert min(counts) >= 1 and max(counts) == 8
     shapes = [shape for layout in LAYOUTS for shape in layout.shapes]
     sides = [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (shape.box() for shape in shapes)]
-    assert 14 - 1e-9 <= min(sides) < 18 and 70 < max(sides) <= 90 + 1e-9
+    assert 22 - 1e-9 <= min(sides) < 26 and 70 < max(sides) <= 90 + 1e-9
     assert {shape.category for shape in shapes} == set(range(len(CLASSES)))
     assert {(layout.width, layout.height) for layout in LAYOUTS} == {(192, 160), (160, 192)}
 

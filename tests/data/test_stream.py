@@ -219,6 +219,14 @@ def register_with_empty(make_coco, **changes):
     return cfg
 
 
+def test_records_that_are_loaded_already_are_taken(make_coco):
+    cfg = register_with_empty(make_coco)
+    records = DatasetCatalog.get("toy")
+    expected = take(build_train_loader(cfg, seed=7), 3)
+    DatasetCatalog.pop("toy")
+    assert take(build_train_loader(cfg, seed=7, records=records), 3) == expected
+
+
 @pytest.mark.parametrize(("filter_empty", "expected"), [(True, {1, 2, 3}), (False, {1, 2, 3, 4})])
 def test_images_without_boxes_are_left_out_by_config(make_coco, unmapped, filter_empty, expected):
     cfg = register_with_empty(make_coco)

@@ -1,9 +1,10 @@
 """What is checked and said before a run starts. The checks of whole runs: test_train_net.py."""
 
 import pytest
+from detectron2.utils import comm
 
 from vfnet import get_cfg
-from vfnet.engine import agree, checkpoint_to_continue, config_warnings
+from vfnet.engine import agree, checkpoint_to_continue, config_warnings, datasets_of_run
 from vfnet.errors import UserError
 
 
@@ -49,4 +50,35 @@ def test_a_failed_check_fails_with_its_message():
 
     with pytest.raises(UserError, match="^picture 3 is not there$"):
         agree(check)
-    agree(lambda: None)
+    assert agree(lambda: 3) == 3
+
+
+@pytest.fixture
+def second_of_two(monkeypatch):
+    """This process is the second of two on its machine; the first has nothing to complain of."""
+    gathered = []
+    monkeypatch.setattr(comm, "get_local_rank", lambda: 1)
+    monkeypatch.setattr(comm, "all_gather", lambda own: gathered.append(own) or [None, own])
+    return gathered
+
+
+def test_a_check_of_each_machine_is_not_made_twice(second_of_two):
+    assert agree(lambda: pytest.fail("called")) is None
+    assert second_of_two == [None]
+
+
+def test_what_every_process_has_to_do_fails_on_all(second_of_two):
+    def check():
+        raise UserError("own.json is not there")
+
+    assert agree(lambda: 3, everywhere=True) == 3
+    with pytest.raises(UserError, match="^own.json is not there$"):
+        agree(check, everywhere=True)
+    assert second_of_two == [None, "own.json is not there"]
+
+
+def test_the_data_sets_of_a_run():
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("a",), ("b", "c")
+    assert datasets_of_run(cfg, training=True) == ["a", "b", "c"]
+    assert datasets_of_run(cfg, training=False) == ["b", "c"]

@@ -58,6 +58,25 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(value):
     assert isinstance(caught.value, UserError) and isinstance(caught.value, FloatingPointError)
 
 
+def test_a_gradient_that_is_not_finite_stops_before_the_step():
+    class Root(nn.Module):
+        """Finite at 0, where its derivative is infinite."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(()))
+
+        def forward(self, batch):
+            return {"loss": self.weight.sqrt()}
+
+    model = Root()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = StepTrainer(model, [[{"file_name": "b.jpg"}]], optimizer)
+    with EventStorage(), pytest.raises(NonFiniteLossError, match=r"a gradient .*images: b\.jpg"):
+        trainer.run_step()
+    assert model.weight.item() == 0
+
+
 def test_what_a_step_draws_follows_from_seed_and_iteration():
     batches = [[{"value": 1.0}]] * 3
     first = run(batches, seed=5).drawn

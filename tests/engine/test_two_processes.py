@@ -50,3 +50,10 @@ def test_a_bad_picture_of_one_process_stops_the_training_of_both(found):
     message = found["bad picture"]
     assert "iteration 0" in message and "loss_cls = nan" in message
     assert "(process 1; images: picture3.jpg)" in message
+    assert "process 0" not in message  # whose picture was good
+
+
+def test_both_processes_score_with_the_statistics_that_are_saved(found):
+    moved, scored = found["statistics"]
+    assert moved > 0
+    assert scored == 0

@@ -8,7 +8,7 @@ import torch
 from detectron2.utils import comm
 from tiny import LARGE_STEP, nan_picture, picture, tiny_config, train_on
 
-from vfnet.engine import NonFiniteLossError, launch
+from vfnet.engine import NonFiniteLossError, Trainer, launch
 from vfnet.engine.step import check_finite
 
 
@@ -32,7 +32,7 @@ def meet_a_bad_loss():
     value = float("nan") if comm.get_rank() == 1 else 1.0
     losses = {"loss_a": torch.tensor(value), "loss_b": torch.tensor(1.0)}
     try:
-        check_finite(losses, [picture(2 + comm.get_rank())], iteration=4)
+        check_finite(losses, torch.ones(()), [picture(2 + comm.get_rank())], iteration=4)
     except NonFiniteLossError as error:
         return str(error)
     return ""
@@ -48,6 +48,23 @@ def meet_a_bad_picture(folder):
     return ""
 
 
+def score_with_moving_statistics(folder):
+    """Move batch norms by another picture each, then score; return their means' differences."""
+    cfg = tiny_config(folder / "moving", "MODEL.VFNET.BACKBONE_NORM_EVAL", "False")
+    model = Trainer(cfg).model
+    model([picture(1 + comm.get_rank())])
+    moved = difference_between_processes(model)
+    Trainer.test(cfg, model)
+    return moved, difference_between_processes(model)
+
+
+def difference_between_processes(model):
+    """The largest difference between the running means of the first and the second process."""
+    means = [buffer for name, buffer in model.named_buffers() if name.endswith("running_mean")]
+    first, second = comm.all_gather(torch.cat(means))
+    return (first - second).abs().max().item()
+
+
 def main(folder):
     step_with_one_picture_each(folder)
     found = {
@@ -55,6 +72,7 @@ def main(folder):
         "none on both": without_gradient(folder, "none_on_both", boxes=(0, 0)),
         "bad loss": meet_a_bad_loss(),
         "bad picture": meet_a_bad_picture(folder),
+        "statistics": score_with_moving_statistics(folder),
     }
     (folder / f"found{comm.get_rank()}.json").write_text(json.dumps(found))
 

@@ -3,9 +3,21 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
-from vfnet.modeling.star_deform_conv import StarDeformConv, sampling_points, star_offsets
+from tests.compare import relative_difference
+from vfnet.modeling import star_deform_conv
+from vfnet.modeling.star_deform_conv import (
+    StarDeformConv,
+    gather_convolution,
+    kernel_runs,
+    sampling_points,
+    star_offsets,
+)
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+needs_kernel = pytest.mark.skipif(
+    not (torch.cuda.is_available() and star_deform_conv._C.has_cuda()),
+    reason="needs a CUDA GPU and detectron2 built for it",
+)
 
 
 def random_layer(seed=0, channels=16, out_channels=8, size=(11, 13)):
@@ -130,23 +142,45 @@ def test_the_layer_has_the_weight_alone():
     }
 
 
-@needs_cuda
+class OnCuda(torch.Tensor):
+    """Says that it lies on a GPU."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize("built_with_cuda", [True, False])
+def test_the_kernel_is_taken_only_where_it_was_built(monkeypatch, built_with_cuda):
+    monkeypatch.setattr(star_deform_conv._C, "has_cuda", lambda: built_with_cuda)
+    x = torch.zeros(1, 2, 3, 3)
+    assert not kernel_runs(x)
+    assert kernel_runs(x.as_subclass(OnCuda)) == built_with_cuda
+    assert not kernel_runs(x.half().as_subclass(OnCuda))
+
+
+@needs_kernel
 def test_gathering_equals_detectron2s_kernel_on_cuda():
     layer, x, offset = random_layer()
     layer = layer.cuda()
     x, offset = (tensor.detach().cuda().requires_grad_() for tensor in (x, offset))
     inputs = (x, offset, layer.weight)
     kernel = layer(x, offset)
-    with torch.autocast("cuda", dtype=torch.float16):
-        gathered = layer(x.float(), offset)
-    assert (gathered.float() - kernel).abs().max() < 0.01 * kernel.abs().max()
-    on_cpu = StarDeformConv(16, 8)
-    on_cpu.load_state_dict(layer.state_dict())
-    cpu_inputs = (x.detach().cpu().requires_grad_(), offset.detach().cpu().requires_grad_())
-    expected = on_cpu(*cpu_inputs)
-    assert (kernel.cpu() - expected).abs().max() < 1e-4 * expected.abs().max()
-    for actual, wanted in zip(
-        torch.autograd.grad(kernel.sum(), inputs),
-        torch.autograd.grad(expected.sum(), (*cpu_inputs, on_cpu.weight)),
+    gathered = gather_convolution(x, sampling_points(offset), layer.weight)
+    assert relative_difference(gathered, kernel) < 1e-5
+    for actual, expected in zip(
+        torch.autograd.grad(gathered.sum(), inputs), torch.autograd.grad(kernel.sum(), inputs)
     ):
-        assert (actual.cpu() - wanted).abs().max() < 1e-3 * wanted.abs().max()
+        assert relative_difference(actual, expected) < 1e-4
+
+
+@needs_cuda
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_on_cuda_trains(dtype):
+    layer, x, offset = random_layer()
+    layer = layer.cuda()
+    x, offset = (tensor.detach().cuda().requires_grad_() for tensor in (x, offset))
+    exact = layer(x, offset)
+    with torch.autocast("cuda", dtype=dtype):
+        half = layer(x, offset)
+    assert relative_difference(half.float(), exact) < 0.02
+    half.float().square().sum().backward()
+    assert all(t.grad.isfinite().all() for t in (x, offset, layer.weight))

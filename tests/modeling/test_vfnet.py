@@ -227,11 +227,41 @@ def test_class_names_must_fit_the_number_of_classes():
         build_model(cfg)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_cuda_gives_the_losses_and_detections_of_the_cpu(mini):
-    model, expected, _ = mini
-    model.cuda().train()
+@pytest.fixture
+def cuda(monkeypatch):
+    """A GPU that computes in full float32."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    return torch.device("cuda")
+
+
+# Without DCNv2, which on random weights amplifies rounding a millionfold.
+def test_cuda_gives_the_losses_and_detections_of_the_cpu(mini_r50, cuda):
+    model, expected, _ = mini_r50
+    model.to(cuda).train()
     batch = [model_input(expected["image_bgr"], expected["gt_boxes"], expected["gt_classes"])]
-    losses = model(batch)
-    for name, value in expected["losses"].items():
-        assert losses[LOSSES[name]].item() == pytest.approx(value.item(), rel=1e-3)
+    for name, loss in expected["losses"].items():
+        assert model(batch)[LOSSES[name]].item() == pytest.approx(loss.item(), rel=1e-3)
+    model.eval()
+    with torch.no_grad():
+        (result,) = model([model_input(expected["image_bgr"])])
+    scores = result["instances"].scores.cpu()
+    torch.testing.assert_close(scores, expected["detections"]["scores"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("boxes", [slice(None), slice(0)])
+def test_a_training_step_under_autocast_on_cuda(mini_r50, cuda, dtype, boxes):
+    model, expected, _ = mini_r50
+    model.to(cuda).train()
+    gt = (expected["gt_boxes"][boxes], expected["gt_classes"][boxes])
+    batch = [model_input(expected["image_bgr"], *gt)]
+    exact = model(batch)
+    with torch.autocast("cuda", dtype=dtype):
+        half = model(batch)
+    for name, value in exact.items():
+        assert half[name].item() == pytest.approx(value.item(), rel=0.03, abs=1e-6)
+    sum(half.values()).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

@@ -67,9 +67,18 @@ def test_unknown_datasets_and_counts_are_named(tool, dataset, count, message):
 def test_absent_files_of_a_dataset_are_named(tool, tmp_path):
     name = "draw_predictions_absent"
     DatasetCatalog.register(name, (tmp_path / "absent.json").read_text)
-    with pytest.raises(UserError, match=r"absent\.json.*DETECTRON2_DATASETS"):
+    MetadataCatalog.get(name).json_file = str(tmp_path / "absent.json")
+    with pytest.raises(UserError, match=r"absent\.json is not there.*DETECTRON2_DATASETS"):
         tool.choose_records(name, 1)
-    DatasetCatalog.remove(name)
+
+
+def test_absent_pictures_of_a_dataset_are_named_where_they_are_drawn(tool, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "0.png")
+    records = [{"file_name": str(tmp_path / f"{i}.png"), "width": 4, "height": 4} for i in (0, 1)]
+    DatasetCatalog.register("draw_predictions_pictures", lambda: records)
+    assert tool.choose_records("draw_predictions_pictures", 1) == records[:1]
+    with pytest.raises(UserError, match=r"1\.png is not there"):
+        tool.choose_records("draw_predictions_pictures", 2)
 
 
 def test_ground_truth_is_xyxy_without_crowds(tool):
@@ -159,21 +168,59 @@ def test_the_model_runs_where_no_results_are_given(run, repository, tmp_path):
     assert (np.abs(left - right).max(axis=2) > 60).mean() > 0.1
 
 
-def test_own_data_of_a_dumped_config_is_drawn(run, tmp_path):
-    Image.new("RGB", (40, 20)).save(tmp_path / "a.png")
-    coco = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 20}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [2, 2, 9, 9]}],
-        "categories": [{"id": 5, "name": "nut"}],
-    }
-    (tmp_path / "own.json").write_text(json.dumps(coco))
-    own = ["draw_predictions_own", str(tmp_path / "own.json"), str(tmp_path)]
-    overrides = ["DATASETS.COCO_FORMAT", [own], "DATASETS.TEST", (own[0],)]
-    overrides += ["MODEL.VFNET.NUM_CLASSES", 1, "MODEL.VFNET.CLASS_NAMES", ["nut"]]
+@pytest.fixture
+def own_data(tmp_path):
+    """Writes a json and a picture: the entry of DATASETS.COCO_FORMAT."""
+
+    def write(name):
+        Image.new("RGB", (40, 20)).save(tmp_path / "a.png")
+        coco = {
+            "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 20}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [2, 2, 9, 9]}],
+            "categories": [{"id": 5, "name": "nut"}],
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(coco))
+        return [name, str(tmp_path / f"{name}.json"), str(tmp_path)]
+
+    return write
+
+
+def gone(name):
+    return [name, f"nowhere/{name}.json", "nowhere"]
+
+
+@pytest.mark.parametrize("class_names", [["nut"], []], ids=["dumped", "written"])
+def test_own_data_is_drawn_without_what_trained(run, tmp_path, own_data, class_names):
+    name = f"draw_predictions_own_{len(class_names)}"
+    overrides = ["DATASETS.COCO_FORMAT", str([gone("own_train"), own_data(name)])]
+    overrides += ["DATASETS.TRAIN", "('own_train',)", "DATASETS.TEST", str((name,))]
+    overrides += ["MODEL.VFNET.NUM_CLASSES", 1, "MODEL.VFNET.CLASS_NAMES", class_names]
     results = write_results(tmp_path / "results.json", [(1, 5, [2.0, 2.0, 9.0, 9.0], 0.9)])
     run("--predictions", results, "--output", tmp_path / "sheet.png", "--opts", *overrides)
     # One pair, each half as high as wide, and the title.
     assert Image.open(tmp_path / "sheet.png").size == (2 * CELL, CELL // 2 + 35)
+
+
+def test_the_dataset_asked_for_is_the_only_one_needed(run, tmp_path, own_data):
+    name = "draw_predictions_asked_for"
+    overrides = ["DATASETS.COCO_FORMAT", str([own_data(name), gone("own_val")])]
+    overrides += ["DATASETS.TRAIN", str((name,)), "DATASETS.TEST", "('own_val',)"]
+    overrides += ["MODEL.VFNET.NUM_CLASSES", 80]
+    results = write_results(tmp_path / "results.json", [])
+    command = ["--predictions", results, "--output", tmp_path / "sheet.png"]
+    run(*command, "--dataset", name, "--opts", *overrides)
+    assert (tmp_path / "sheet.png").is_file()
+    with pytest.raises(UserError, match=r"own_val\.json"):
+        run(*command, "--opts", *overrides)
+
+
+def test_a_random_class_layer_draws_nothing(run, repository, tmp_path):
+    other = load_config(str(repository / CONFIG), ["MODEL.VFNET.NUM_CLASSES", "4"])
+    other.MODEL.DEVICE = "cpu"
+    torch.save({"model": build_model(other).state_dict()}, tmp_path / "model.pth")
+    with pytest.raises(UserError, match=r"head\.cls_pred\.weight \(4, .* instead of \(3, "):
+        run("--weights", tmp_path / "model.pth", "--output", tmp_path / "sheet.png")
+    assert not (tmp_path / "sheet.png").exists()
 
 
 def test_nothing_is_written_without_weights(run, tmp_path):

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from xml.sax.saxutils import escape
 
+import pytest
 from PIL import Image
+
+from vfnet.errors import UserError
 
 
 def run(repository, *arguments):
@@ -54,7 +57,16 @@ def test_an_error_is_one_line_and_overwrites_nothing(repository, tmp_path):
     )
     assert result.returncode == 1 and output.read_text() == "old"
     (line,) = result.stderr.splitlines()
-    assert "a.xml is not whole xml" in line
+    assert line.startswith("error: ") and "a.xml is not whole xml" in line
+
+
+def test_a_place_that_cannot_be_written_is_an_error_in_one_line(repository, tmp_path):
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    image = {"file_name": "a.png", "width": 60, "height": 40}
+    write_xml(tmp_path / "a.xml", image, [("cat", (1, 2, 10, 20))])
+    output = tmp_path / "a.xml" / "all.json"
+    with pytest.raises(UserError, match="a.xml"):
+        run(repository, "--annotations", tmp_path, "--images", tmp_path, "--output", output)
 
 
 def test_bccd_comes_back_from_voc_as_it_was(repository, shared, tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from .checkpoint import VFNetCheckpointer
 from .checkpoint.write_aside import write_aside
-from .data import register_coco_format
+from .data import register_test_sets
 from .engine import choose_device, load_config
 from .errors import UserError
 
@@ -23,7 +23,7 @@ def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> C
     """Read a config for prediction: with the classes of own data, and a device that is there.
 
     `DATASETS.COCO_FORMAT` is read only where the config holds no class names, so that a dumped
-    `config.yaml` predicts on a machine without the data.
+    `config.yaml` predicts on a machine without the data. What trains is never needed.
 
     Args:
         config_file: a yaml of this project, or the `config.yaml` that a training run wrote.
@@ -37,7 +37,7 @@ def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> C
     """
     cfg = load_config(config_file, overrides)
     if not cfg.MODEL.VFNET.CLASS_NAMES:
-        register_coco_format(cfg)
+        register_test_sets(cfg)
     device = choose_device(cfg.MODEL.DEVICE, num_gpus=1)
     if device != cfg.MODEL.DEVICE:
         print(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but there is no GPU: running on the CPU")
@@ -49,24 +49,19 @@ def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     """Return Detectron2's predictor with the weights of a whole detector.
 
     Raises:
-        UserError: no weights are named, or they are not those of this detector.
+        UserError: no weights are named, or they are not those of this whole detector.
     """
     if not cfg.MODEL.WEIGHTS:
         raise UserError(
             "MODEL.WEIGHTS is empty, so there is nothing to predict with: name a checkpoint, "
-            "as in --opts MODEL.WEIGHTS output/model_final.pth."
-        )
-    if "ImageNetPretrained" in cfg.MODEL.WEIGHTS:
-        raise UserError(
-            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} holds a backbone, from which training starts, "
-            "not a detector: name a trained checkpoint."
+            "as in --opts MODEL.WEIGHTS output/model_final.pth"
         )
     # DefaultPredictor loads with a checkpointer that only warns where names do not fit.
     without_weights = cfg.clone()
     without_weights.defrost()
     without_weights.MODEL.WEIGHTS = ""
     predictor = DefaultPredictor(without_weights)
-    VFNetCheckpointer(predictor.model).load(cfg.MODEL.WEIGHTS)
+    VFNetCheckpointer(predictor.model, whole_detector=True).load(cfg.MODEL.WEIGHTS)
     return predictor
 
 
@@ -81,9 +76,9 @@ def class_names(cfg: CfgNode) -> list[str]:
         names = list(MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("thing_classes", []))
     if len(names) != cfg.MODEL.VFNET.NUM_CLASSES:
         raise UserError(
-            f"Expected {cfg.MODEL.VFNET.NUM_CLASSES} class names (MODEL.VFNET.NUM_CLASSES), found "
+            f"expected {cfg.MODEL.VFNET.NUM_CLASSES} class names (MODEL.VFNET.NUM_CLASSES), found "
             f"{len(names)} in MODEL.VFNET.CLASS_NAMES and in the dataset that DATASETS.TEST names: "
-            "set MODEL.VFNET.CLASS_NAMES."
+            "set MODEL.VFNET.CLASS_NAMES"
         )
     return names
 
@@ -134,6 +129,4 @@ def _format_of(path: Path) -> str:
     try:
         return Image.registered_extensions()[path.suffix.lower()]
     except KeyError as error:
-        raise UserError(
-            f"Expected a picture's name such as {path.stem}.png, got {path}."
-        ) from error
+        raise UserError(f"expected a picture's name such as {path.stem}.png, got {path}") from error

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
 
 from ..errors import UserError
-from .tensor_file import first_line
+from .array_file import read_arrays
+from .safe_pickle import unreadable
 from .write_aside import write_aside
 
 _CLASS_LAYER = ("head.cls_pred.weight", "head.cls_pred.bias")
@@ -21,17 +22,38 @@ _CLASS_LAYER = ("head.cls_pred.weight", "head.cls_pred.bias")
 class VFNetCheckpointer(DetectionCheckpointer):
     """A `DetectionCheckpointer` for training runs and demos.
 
-    It differs in four ways: torch files are read with `weights_only=True`; a detector must fit the
-    model in every name and shape, its class layer's number of classes apart, else nothing is
-    loaded; bad files raise `UserError`; and files are written aside and renamed.
+    It differs in four ways: no file is executed (torch's are read with `weights_only=True`); a
+    detector must fit the model in every name and shape, its class layer's number of classes apart,
+    else nothing is loaded; bad files raise `UserError`; and files are written aside and renamed.
+
+    Args:
+        model: the detector.
+        save_dir: folder of the files that `save` writes.
+        save_to_disk: whether this process writes; by default the main one does.
+        whole_detector: refuse what would leave a part of the model as it was initialised: a file
+            without a head, or a class layer of another number of classes. For prediction and
+            evaluation; training may start from either.
+        checkpointables: further objects with `state_dict`, saved under their keywords.
     """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        save_to_disk: bool | None = None,
+        whole_detector: bool = False,
+        **checkpointables: Any,
+    ) -> None:
+        super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        self._whole_detector = whole_detector
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load from a path or URL, as `DetectionCheckpointer.load`; an empty path loads nothing.
 
         Raises:
-            UserError: the file is missing or unreadable, or is a checkpoint of another model; the
-                model is then as it was.
+            UserError: the file is missing or unreadable, or is a checkpoint of another model (or
+                no whole detector, if that is asked for); the model is then as it was.
         """
         if path:
             self._require_file(path)
@@ -73,38 +95,60 @@ class VFNetCheckpointer(DetectionCheckpointer):
             )
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        try:
+        if filename.endswith(".pkl"):
+            loaded = self._load_pkl(filename)
+        elif filename.endswith(".pyth"):
+            loaded = self._load_pyth(filename)
+        else:
             loaded = super()._load_file(filename)
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise _unreadable(filename, error) from error
         model = loaded["model"]
         if isinstance(model, Mapping) and isinstance(model.get("state_dict"), Mapping):
             raise UserError(
                 f"{filename} looks like a checkpoint of mmdet: set MODEL.WEIGHTS to "
                 f"mmdet://{filename}, which converts it"
             )
-        if not isinstance(model, dict) or not all(hasattr(v, "shape") for v in model.values()):
+        if not isinstance(model, dict) or not all(
+            isinstance(name, str) and hasattr(value, "shape") for name, value in model.items()
+        ):
             raise UserError(
                 f"expected a checkpoint with tensors by name under 'model' in {filename}, found "
                 "something else: give a checkpoint of this project, Detectron2 or (mmdet://) mmdet"
             )
         return loaded
 
+    def _load_pkl(self, filename: str) -> dict[str, Any]:
+        """As Detectron2, which would execute the file: its model zoo's format, else Caffe2's."""
+        content = read_arrays(filename)
+        if "model" in content and "__author__" in content:
+            return content
+        blobs = content.get("blobs", content)  # ImageNet models have none
+        return _guessed("Caffe2", blobs, dropped="_momentum")
+
+    def _load_pyth(self, filename: str) -> dict[str, Any]:
+        """As Detectron2, whose `torch.load` executes the file where torch is older than 2.6."""
+        weights = self._torch_load(filename).get("model_state")
+        return _guessed("pycls", weights, dropped="num_batches_tracked")
+
     def _torch_load(self, f: str) -> dict[str, Any]:
         try:
             loaded = torch.load(f, map_location="cpu", weights_only=True)
         except Exception as error:  # damaged files make torch raise errors of many types
-            raise _unreadable(f, error) from error
+            advice = f"; a checkpoint of mmdet is given as mmdet://{f}"
+            raise unreadable(f, error, advice) from error
         if not isinstance(loaded, dict):
             raise UserError(f"expected a dict in the checkpoint {f}, found {type(loaded).__name__}")
         return loaded
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        weights = _without_module_prefix(checkpoint["model"])
+        if self._whole_detector:
+            self._require_head(weights)
+            # Guessed names may leave a part of the model as it was: all have to fit.
+            checkpoint.pop("matching_heuristics", None)
         if checkpoint.get("matching_heuristics", False):
             return self._load_by_heuristics(checkpoint)
-        weights = _without_module_prefix(checkpoint["model"])
         current = self.model.state_dict()
-        other_classes = _differing_class_layer(weights, current)
+        other_classes = [] if self._whole_detector else _differing_class_layer(weights, current)
         problems = _differences(weights, current, other_classes)
         if problems:
             raise UserError(
@@ -120,6 +164,14 @@ class VFNetCheckpointer(DetectionCheckpointer):
             names[:] = [n for n in names if not _is_optional(n) and n not in other_classes]
         return incompatible
 
+    def _require_head(self, weights: Mapping[str, Any]) -> None:
+        if not _has_head(weights):
+            raise UserError(
+                f"expected a whole detector in {self._path}, found no weights of a head, without "
+                "which it would predict at random; nothing was loaded. Set MODEL.WEIGHTS to a "
+                "trained detector"
+            )
+
     def _load_by_heuristics(self, checkpoint: dict[str, Any]) -> Any:
         """Load a backbone trained on ImageNet, whose names Detectron2 guesses."""
         incompatible = super()._load_model(checkpoint)
@@ -131,12 +183,11 @@ class VFNetCheckpointer(DetectionCheckpointer):
         return incompatible
 
 
-def _unreadable(file: str, error: BaseException) -> UserError:
-    return UserError(
-        f"{file} cannot be read as a checkpoint: it is truncated, damaged or of another kind "
-        f"({type(error).__name__}: {first_line(error)}). Copy or download it again; a checkpoint "
-        f"of mmdet is given as mmdet://{file}"
-    )
+def _guessed(author: str, weights: Any, dropped: str) -> dict[str, Any]:
+    """Foreign weights, whose names Detectron2 guesses, without those that end in `dropped`."""
+    if isinstance(weights, Mapping):
+        weights = {k: v for k, v in weights.items() if not str(k).endswith(dropped)}
+    return {"model": weights, "__author__": author, "matching_heuristics": True}
 
 
 def _without_module_prefix(weights: dict[str, Any]) -> dict[str, Any]:
@@ -170,6 +221,11 @@ def _is_optional(name: str) -> bool:
     )
 
 
+def _has_head(weights: Mapping[str, Any]) -> bool:
+    """Whether the names are a detector's; without, they are those of a backbone."""
+    return any(name.startswith("head.") for name in weights)
+
+
 def _differing_class_layer(weights: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Names of the class layer, if it is there on both sides with another number of classes."""
     if not all(name in weights and name in current for name in _CLASS_LAYER):
@@ -194,7 +250,6 @@ def _differences(
 
     A file without any name of a head is a backbone's: it may leave the rest as it was.
     """
-    is_detector = any(name.startswith("head.") for name in weights)
     missing = [n for n in current if n not in weights and not _is_optional(n)]
     unexpected = [n for n in weights if n not in current and not _is_optional(n)]
     shapes = [
@@ -208,10 +263,15 @@ def _differences(
     problems = []
     if not weights:
         problems.append("It holds no weights")
-    if missing and is_detector:
-        problems.append(f"Missing in the file: {', '.join(missing)}")
+    if missing and _has_head(weights):
+        problems.append(f"Missing in the file: {_listed(missing)}")
     if unexpected:
-        problems.append(f"Not in the model: {', '.join(unexpected)}")
+        problems.append(f"Not in the model: {_listed(unexpected)}")
     if shapes:
-        problems.append(f"Of another shape: {', '.join(shapes)}")
+        problems.append(f"Of another shape: {_listed(shapes)}")
     return problems
+
+
+def _listed(names: list[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

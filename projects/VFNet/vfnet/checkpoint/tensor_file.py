@@ -1,10 +1,8 @@
 """Reading a torch file without ever executing anything that it holds.
 
-A torch file is a pickle, and a pickle is a program: it may name any function of any installed
-package and have it called. What `torch.load(weights_only=True)` takes is safe. mmdet's training
-checkpoints hold more (mmengine's message hub, numpy scalars, config objects), which that refuses;
-these are read by an unpickler that knows tensors and plain containers and puts a `Placeholder`
-where anything else stood.
+What `torch.load(weights_only=True)` takes is safe. mmdet's training checkpoints hold more
+(mmengine's message hub, numpy scalars, config objects), which that refuses; these are read by an
+unpickler that knows tensors and plain containers.
 """
 
 from __future__ import annotations
@@ -12,13 +10,12 @@ from __future__ import annotations
 import os
 import pickle
 import tarfile
-from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Any, Callable
 
 import torch
 
 from ..errors import UserError
+from .safe_pickle import PLAIN_NAMES, Function, Placeholder, SafeUnpickler, unreadable
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -39,71 +36,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         checkpoint = _load(file)
     except Exception as error:  # damaged files make torch raise errors of many types
-        raise UserError(
-            f"{file} cannot be read as a checkpoint: it is truncated, damaged or of another kind "
-            f"({type(error).__name__}: {first_line(error)}). Copy or download it again"
-        ) from error
+        raise unreadable(file, error) from error
     if not isinstance(checkpoint, dict):
         raise UserError(
             f"expected a dict in {file}, found {type(checkpoint).__name__}: give a checkpoint that "
             "was written while training"
         )
     return checkpoint
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message; torch appends advice that does not apply here."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else "no message"
-
-
-class Placeholder:
-    """Stands for an object of the file that is neither a tensor nor a plain container.
-
-    Takes every call and every change that unpickling can ask for, and does nothing.
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Placeholder:
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    # Static, because a pickle may also call these on the class itself.
-    @staticmethod
-    def _nothing(*args: Any, **kwargs: Any) -> None:
-        pass
-
-    __setstate__ = append = extend = add = _nothing
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Placeholder:
-        return Placeholder()
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
-
-
-class _Function:
-    """A function that a file may call and cannot change.
-
-    A pickle can set attributes of what it names; a plain function would keep them.
-    """
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *args: Any) -> Any:
-        return self._function(*args)
-
-    def __setstate__(self, state: Any) -> None:
-        pass
 
 
 def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> torch.Tensor:
@@ -116,26 +55,12 @@ def _rebuild_parameter(tensor: torch.Tensor, *rest: Any) -> torch.Tensor:
     return tensor
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """How pickle protocol 2, which torch.save uses, writes bytes."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes are written as latin1, not as {encoding}")
-    return text.encode("latin1")
-
-
-# Everything that a file may name. The types are built in or torch's C types: unchangeable.
-_KNOWN: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
+# Everything that a file may name. The types are torch's C types: unchangeable.
+_TENSOR_NAMES: dict[tuple[str, str], Any] = {
     ("torch", "Size"): torch.Size,
-    ("torch._utils", "_rebuild_tensor"): _Function(_rebuild_tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): _Function(_rebuild_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Function(_rebuild_parameter),
-    ("_codecs", "encode"): _Function(_encode),
-    **{
-        (module, plain.__name__): plain
-        for module in ("builtins", "__builtin__")
-        for plain in (set, frozenset, list, dict, tuple, complex, bytes, bytearray)
-    },
+    ("torch._utils", "_rebuild_tensor"): Function(_rebuild_tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): Function(_rebuild_tensor),
+    ("torch._utils", "_rebuild_parameter"): Function(_rebuild_parameter),
     **{
         ("torch", name): value
         for name, value in vars(torch).items()
@@ -144,9 +69,8 @@ _KNOWN: dict[tuple[str, str], Any] = {
 }
 
 
-class _TensorUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        return _KNOWN.get((module, name), Placeholder)
+class _TensorUnpickler(SafeUnpickler):
+    known = {**PLAIN_NAMES, **_TENSOR_NAMES}
 
     def __setattr__(self, name: str, value: Any) -> None:
         # torch hands over how storages are read. In the old format the same way also compares

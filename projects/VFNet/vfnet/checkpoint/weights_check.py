@@ -22,14 +22,12 @@ _RGB_MEAN, _RGB_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 _BGR_MEAN, _BGR_STD = _RGB_MEAN[::-1], _RGB_STD[::-1]
 
 _TORCHVISION = _Recipe("torchvision's weights", _RGB_MEAN, _RGB_STD, "RGB", False)
-_MMDET = _Recipe("mmdet's VFNet", _RGB_MEAN, _RGB_STD, "RGB", False)
-_VFNET = _Recipe("this project's models", _RGB_MEAN, _RGB_STD, "RGB", False)
+_MMDET = _Recipe("mmdet's and torchvision's weights", _RGB_MEAN, _RGB_STD, "RGB", False)
 _MSRA = _Recipe("MSRA's weights", _BGR_MEAN, [1.0, 1.0, 1.0], "BGR", True)
 _FAIR = _Recipe("FAIR's weights", _BGR_MEAN, _BGR_STD, "BGR", False)
 
 _KNOWN = [
     (r"mmdet:", _MMDET),
-    (r"vfnet://", _VFNET),
     (r"(.*/)?ImageNetPretrained/torchvision/", _TORCHVISION),
     (r"(.*/)?ImageNetPretrained/MSRA/", _MSRA),
     (r"(.*/)?ImageNetPretrained/FAIR/", _FAIR),
@@ -60,7 +58,7 @@ def weights_mismatches(cfg: CfgNode) -> list[str]:
         pairs.append(("MODEL.RESNETS.STRIDE_IN_1X1", found, recipe.stride_in_1x1))
     return [
         f"{key} is {found}, but {recipe.name} ({cfg.MODEL.WEIGHTS}) were trained with {trained}: "
-        "set it to that, or expect worse results."
+        "set it to that, or expect worse results"
         for key, found, trained in pairs
         if not _equal(found, trained)
     ]

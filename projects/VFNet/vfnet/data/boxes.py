@@ -41,14 +41,8 @@ def clean_boxes(records: Sequence[Record], strict: bool = False) -> list[Record]
         UserError: a box that is not finite or has a negative side, always; with `strict` any box
             that would be left out or clipped; a record without width and height; another bbox_mode.
     """
-    findings = _Findings([], [], [], [])
-    cleaned = [_clean_record(record, findings) for record in records]
-    if findings.invalid:
-        raise UserError(
-            f"{len(findings.invalid)} boxes are not finite or have a negative side: "
-            f"{name_first(findings.invalid)} Mend the annotations."
-        )
-    message = _describe(findings)
+    cleaned, findings = _inspect(records)
+    message = _describe(findings, "left out", "clipped")
     if message and strict:
         raise UserError(
             f"DATASETS.STRICT: {message} Mend the annotations, or set DATASETS.STRICT False to "
@@ -59,17 +53,50 @@ def clean_boxes(records: Sequence[Record], strict: bool = False) -> list[Record]
     return cleaned
 
 
-def _describe(findings: _Findings) -> str:
+def describe_bad_boxes(records: Sequence[Record], strict: bool = False) -> str:
+    """Say which boxes of data to evaluate on are empty, outside or stick out; "" for none.
+
+    COCO's evaluation reads the json file itself, so here nothing is left out or clipped.
+
+    Raises:
+        UserError: as `clean_boxes`.
+    """
+    message = _describe(
+        _inspect(records)[1],
+        "that no detection matches, which COCO's evaluation counts",
+        "which COCO's evaluation does not clip",
+    )
+    if message and strict:
+        raise UserError(
+            f"DATASETS.STRICT: {message} Mend the annotations, or set DATASETS.STRICT False to "
+            "evaluate with such boxes."
+        )
+    return message
+
+
+def _inspect(records: Sequence[Record]) -> tuple[list[Record], _Findings]:
+    """Return the records with usable boxes, and what was found wrong with the others."""
+    findings = _Findings([], [], [], [])
+    cleaned = [_clean_record(record, findings) for record in records]
+    if findings.invalid:
+        raise UserError(
+            f"{len(findings.invalid)} boxes are not finite or have a negative side: "
+            f"{name_first(findings.invalid)} Mend the annotations."
+        )
+    return cleaned, findings
+
+
+def _describe(findings: _Findings, left_out_how: str, clipped_how: str) -> str:
     parts = []
     left_out = findings.empty + findings.outside
     if left_out:
         parts.append(
-            f"{len(left_out)} boxes left out ({len(findings.empty)} empty, "
+            f"{len(left_out)} boxes {left_out_how} ({len(findings.empty)} empty, "
             f"{len(findings.outside)} outside their image): {name_first(left_out)}"
         )
     if findings.protruding:
         parts.append(
-            f"{len(findings.protruding)} boxes stick out of their image, clipped: "
+            f"{len(findings.protruding)} boxes stick out of their image, {clipped_how}: "
             f"{name_first(findings.protruding)}"
         )
     return " ".join(parts)

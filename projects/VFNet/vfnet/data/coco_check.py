@@ -1,10 +1,9 @@
 """Is a json file what COCO's detection format asks for? Read as plain data, before it is used."""
 
 import json
-import logging
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Callable
 
 from detectron2.utils.file_io import PathManager
@@ -12,15 +11,12 @@ from detectron2.utils.file_io import PathManager
 from ..errors import UserError
 from .report import name_first
 
-logger = logging.getLogger(__name__)
-
 
 def check_coco_file(json_file: str) -> dict[int, str]:
     """Check a json file in COCO's detection format.
 
-    "annotations" may be absent (a test set). Crowds are checked as all annotations are. What
-    training can do without but COCO's evaluation cannot (areas, annotation ids above 0) is a
-    warning.
+    "annotations" may be absent (a test set). Crowds are checked as all annotations are. What only
+    COCO's evaluation needs is for `check_evaluable`.
 
     Returns:
         the categories, `{id: name}`, sorted by id.
@@ -28,7 +24,8 @@ def check_coco_file(json_file: str) -> dict[int, str]:
     Raises:
         UserError: the file cannot be read, is not of that format, or holds items that cannot be
             right: ids used twice, references to nothing, boxes that are not four finite numbers
-            or have a negative side. All items of one kind are counted, the first ten named.
+            or have a negative side, "iscrowd" that is neither 0 nor 1. All items of one kind are
+            counted, the first ten named.
     """
     content = _read(json_file)
     images, categories = content["images"], content["categories"]
@@ -40,8 +37,42 @@ def check_coco_file(json_file: str) -> dict[int, str]:
     names = _check_categories(json_file, categories)
     _check_images(json_file, images)
     _check_annotations(json_file, annotations, {image["id"] for image in images}, names)
-    _warn_of_what_evaluation_lacks(json_file, annotations)
     return dict(sorted(names.items()))
+
+
+def check_evaluable(name: str, records: Sequence[dict[str, Any]]) -> None:
+    """Check that a data set holds what COCO's evaluation reads and training does without.
+
+    Args:
+        name: of the data set, for the message.
+        records: dataset dicts that `register_coco_format` registered; their annotations carry
+            "id" and "area".
+
+    Raises:
+        UserError: annotations without an area or without "iscrowd", or with the id 0, which COCO's
+            evaluation takes for "matched to nothing". All are counted, the first ten named.
+    """
+    files = {a["id"]: record["file_name"] for record in records for a in record["annotations"]}
+    annotations = [a for record in records for a in record["annotations"]]
+
+    def describe(annotation: dict) -> str:
+        id_ = annotation["id"]
+        return f"id {id_} ({files[id_]}, area {annotation.get('area')})"
+
+    for lacking, bad in (
+        (
+            'an "area" that is a finite number of 0 or more (for boxes: width x height)',
+            [a for a in annotations if not (_is_number(a.get("area")) and a["area"] >= 0)],
+        ),
+        ('"iscrowd" (0 or 1)', [a for a in annotations if "iscrowd" not in a]),
+        ("an id other than 0", [a for a in annotations if a["id"] == 0]),
+    ):
+        if bad:
+            raise UserError(
+                f"{name}: {len(bad)} annotations lack {lacking}, without which COCO's evaluation "
+                f"goes wrong: {name_first(bad, describe)} Add it to the json file, or take "
+                f"{name} out of DATASETS.TEST."
+            )
 
 
 def _read(json_file: str) -> dict[str, Any]:
@@ -123,29 +154,22 @@ def _check_annotations(
     )
     refuse(
         '(marked "ignore", which Detectron2 does not know; "iscrowd" is what it knows)',
-        (a for a in annotations if a.get("ignore", 0)),
+        (a for a in annotations if a.get("ignore", 0) != 0),
+    )
+    # Detectron2 takes every box for a crowd whose "iscrowd" is not 0, and leaves it out.
+    refuse(
+        'whose "iscrowd" is neither 0 nor 1',
+        (a for a in annotations if a.get("iscrowd", 0) not in (0, 1)),
+        lambda a: f"{a['iscrowd']!r} of {_annotation_name(a)}",
     )
 
 
-def _warn_of_what_evaluation_lacks(json_file: str, annotations: list[dict]) -> None:
-    # COCO's evaluation reads each area, and takes the id 0 for "matched to nothing".
-    for kind, lacking in (
-        ('have no "area"', [a for a in annotations if "area" not in a]),
-        ("have the id 0", [a for a in annotations if a["id"] == 0]),
-    ):
-        if lacking:
-            logger.warning(
-                f"{json_file}: {len(lacking)} annotations {kind}. Training does without, COCO's "
-                f"evaluation goes wrong: {name_first(lacking, _annotation_name)}"
-            )
-
-
-def _refuser(
-    json_file: str, what: str, describe: Callable[[dict], str]
-) -> Callable[[str, Iterable[dict]], None]:
+def _refuser(json_file: str, what: str, describe: Callable[[dict], str]) -> Callable[..., None]:
     """Return a function that raises a UserError, naming the items it is given, if there are any."""
 
-    def refuse(kind: str, items: Iterable[dict]) -> None:
+    def refuse(
+        kind: str, items: Iterable[dict], describe: Callable[[dict], str] = describe
+    ) -> None:
         bad = list(items)
         if bad:
             raise UserError(
@@ -164,6 +188,10 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
@@ -176,7 +204,7 @@ def _is_box(box: Any) -> bool:
     return (
         isinstance(box, list)
         and len(box) == 4
-        and all(isinstance(x, (int, float)) and math.isfinite(x) for x in box)
+        and all(map(_is_number, box))
         and box[2] >= 0
         and box[3] >= 0
     )

@@ -1,14 +1,25 @@
 """Own data: the data sets that DATASETS.COCO_FORMAT names become data sets of Detectron2."""
 
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
+from detectron2.utils.file_io import PathManager
 
 from ..errors import UserError
 from .coco_check import check_coco_file
+from .dataset_check import is_there
 
+logger = logging.getLogger(__name__)
+
+# What a box is made of, in the json file.
+_BOX_KEYS = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 # Detectron2's and COCO's count, the default of MODEL.VFNET.NUM_CLASSES: stands for "not said".
 _DEFAULT_NUM_CLASSES = 80
 
@@ -29,13 +40,29 @@ def register_coco_format(cfg: CfgNode) -> None:
     again does nothing. NUM_CLASSES is replaced where it is 80, the default, and CLASS_NAMES where
     it is empty; nothing is registered or changed if anything below is wrong.
 
+    An entry that neither DATASETS.TRAIN nor TEST names is left out where its json file is absent.
+
     Raises:
         UserError: a malformed entry; a name that belongs to other files; a bad json file
             (`check_coco_file`); categories that differ between the entries that DATASETS.TRAIN
             and TEST use (between all entries if they use none); NUM_CLASSES or CLASS_NAMES that
             differ from the categories.
     """
-    entries = _parse(cfg.DATASETS.COCO_FORMAT)
+    _register_entries(cfg, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+
+
+def register_test_sets(cfg: CfgNode) -> None:
+    """As `register_coco_format`, for what does not train: the files of TRAIN may be absent too."""
+    _register_entries(cfg, cfg.DATASETS.TEST)
+
+
+def _register_entries(cfg: CfgNode, named: Collection[str]) -> None:
+    """Register the entries in `named` (all of them, if it is empty) and the others that exist."""
+    entries = [
+        entry
+        for entry in _parse(cfg.DATASETS.COCO_FORMAT)
+        if not named or entry.name in named or is_there(entry.json_file)
+    ]
     if not entries:
         return
     categories = {}
@@ -44,8 +71,7 @@ def register_coco_format(cfg: CfgNode) -> None:
         categories[entry.name] = check_coco_file(entry.json_file)
         _check_unchanged(entry, categories[entry.name])
 
-    used = [name for name in categories if name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)]
-    used = used or list(categories)
+    used = [name for name in categories if name in named] or list(categories)
     for name in used[1:]:
         _check_agreement(used[0], categories[used[0]], name, categories[name])
     _take_classes(cfg.MODEL.VFNET, used[0], list(categories[used[0]].values()))
@@ -58,13 +84,22 @@ def publish_class_names(cfg: CfgNode) -> None:
     """Give DATASETS.TEST[0] the class names of the config, if its metadata has none.
 
     With it a dumped config alone predicts with names: `DefaultPredictor.metadata` is the metadata
-    of DATASETS.TEST[0], and the data set itself may be far away.
+    of DATASETS.TEST[0], and the data set itself may be far away. Other names that are known stay,
+    because Detectron2 refuses to change them, with a warning.
     """
     names = list(cfg.MODEL.VFNET.CLASS_NAMES)
-    if names and cfg.DATASETS.TEST:
-        metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
-        if not metadata.get("thing_classes"):
-            metadata.thing_classes = names
+    if not names or not cfg.DATASETS.TEST:
+        return
+    metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+    known = metadata.get("thing_classes")
+    if not known:
+        metadata.thing_classes = names
+    elif list(known) != names:
+        logger.warning(
+            f'"{cfg.DATASETS.TEST[0]}" is known in this process with the classes {list(known)}, '
+            f"which stay, but MODEL.VFNET.CLASS_NAMES is {names}: name another data set in "
+            "DATASETS.TEST for predictions with the config's names."
+        )
 
 
 def _parse(value: list[Any]) -> list[CocoFormatEntry]:
@@ -142,9 +177,7 @@ def _take_classes(vfnet: CfgNode, name: str, classes: list[str]) -> None:
 
 def _register(entry: CocoFormatEntry, categories: dict[int, str]) -> None:
     if entry.name not in DatasetCatalog:
-        DatasetCatalog.register(
-            entry.name, lambda: load_coco_json(entry.json_file, entry.image_root, entry.name)
-        )
+        DatasetCatalog.register(entry.name, lambda: _load(entry))
     MetadataCatalog.get(entry.name).set(
         thing_classes=list(categories.values()),
         thing_dataset_id_to_contiguous_id={id_: i for i, id_ in enumerate(categories)},
@@ -153,3 +186,25 @@ def _register(entry: CocoFormatEntry, categories: dict[int, str]) -> None:
         evaluator_type="coco",
         from_config=True,
     )
+
+
+def _load(entry: CocoFormatEntry) -> list[dict[str, Any]]:
+    """Load the boxes of a json file with Detectron2's `load_coco_json`.
+
+    That leaves out every box whose mask it cannot use. Masks play no part here, so it is given a
+    copy of the file without them.
+    """
+    with PathManager.open(entry.json_file, "r") as file:
+        content = json.load(file)
+    content["annotations"] = [
+        {key: annotation[key] for key in _BOX_KEYS if key in annotation}
+        for annotation in content.get("annotations", [])
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        # The same name: it stands in Detectron2's log lines.
+        copy = os.path.join(folder, os.path.basename(entry.json_file))
+        with open(copy, "w") as file:
+            json.dump(content, file)
+        # For `check_evaluable`.
+        extra = ["id", "area"]
+        return load_coco_json(copy, entry.image_root, entry.name, extra_annotation_keys=extra)

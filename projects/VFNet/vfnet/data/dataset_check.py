@@ -23,6 +23,11 @@ def check_datasets(names: Iterable[str]) -> None:
         _check_same_classes(known[0], name)
 
 
+def is_there(path: str) -> bool:
+    """Whether a file or folder is there; what has a scheme (s3://) is taken to be."""
+    return "://" in path or os.path.exists(path)
+
+
 def _check_registered(name: str) -> None:
     if name in DatasetCatalog:
         return
@@ -42,9 +47,8 @@ def _is_from_config(name: str) -> bool:
 def _check_files(name: str) -> None:
     metadata = MetadataCatalog.get(name)
     for path in (metadata.get("json_file"), metadata.get("image_root")):
-        if not path or "://" in path or os.path.exists(path):
-            continue
-        raise UserError(f"{name}: {path} is not there. {_advice(name)}")
+        if path and not is_there(path):
+            raise UserError(f"{name}: {path} is not there. {_advice(name)}")
 
 
 def _advice(name: str) -> str:

@@ -10,6 +10,9 @@ from PIL import ExifTags, Image
 from ..errors import UserError
 from .report import name_first
 
+# What PIL raises for pictures that are damaged, of no known kind, or too large to be meant.
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
 # Opening a file is waiting, most of all on network drives.
 _THREADS = 16
 # Exif orientations that swap width and height.
@@ -48,7 +51,7 @@ def picture_size(file_name: str) -> tuple[int, int]:
             return (height, width) if _is_turned(image) else (width, height)
     except FileNotFoundError as error:
         raise UserError(f"{file_name} is not there") from error
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except DECODE_ERRORS as error:
         raise UserError(f"{file_name} cannot be read as a picture ({error})") from error
 
 

@@ -8,6 +8,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import SizeMismatchError
 
 from ..errors import UserError
+from .image_check import DECODE_ERRORS
 from .resize import MmcvResizeShortestEdge
 
 
@@ -18,9 +19,11 @@ class CheckedDatasetMapper(DatasetMapper):
         """Map a dataset dict; see `DatasetMapper`."""
         try:
             return super().__call__(dataset_dict)
+        except UserError:
+            raise
         except SizeMismatchError as error:
             raise UserError(str(error)) from error
-        except (OSError, SyntaxError) as error:  # PIL raises both for broken pictures
+        except DECODE_ERRORS as error:
             raise UserError(
                 f"{dataset_dict['file_name']} cannot be decoded ({error}). Mend the file, or take "
                 "the image out of the data set."

@@ -10,12 +10,15 @@ CLASSES = ("circle", "square", "triangle")
 _SIZES = ((192, 160), (160, 192))
 _MAX_OBJECTS = 8
 # Pixels: the longer side of a box.
-_SMALLEST, _LARGEST = 14.0, 90.0
+_SMALLEST, _LARGEST = 22.0, 90.0
 # An object stays clear enough under those drawn over it when this share of its area is seen, and
 # when the box of what is seen still overlaps its own box by this intersection over union.
-_MIN_VISIBLE = 0.55
+_MIN_VISIBLE = 0.65
 _MIN_VISIBLE_BOX = 0.85
 _TRIES = 40
+# Radians to either side. Squares stand on a side and triangles too, or nearly: a small detector
+# tells them apart after minutes.
+_LARGEST_TILT = 0.4
 
 Box = tuple[float, float, float, float]
 
@@ -59,8 +62,9 @@ class Layout(NamedTuple):
     shapes: list[Shape]
 
 
-# Per class; 0 means round.
+# Per class: corners (0 means round), and the angle of the first one of an object without a tilt.
 _CORNERS = (0, 4, 3)
+_UPRIGHT = (0.0, math.pi / 4, -math.pi / 2)
 
 
 def draw_layout(seed: tuple[int, ...]) -> Layout:
@@ -90,7 +94,8 @@ def pixel_grid(box: Box, width: int, height: int) -> tuple[slice, slice, np.ndar
 def _draw_shape(rng: np.random.RandomState, width: int, height: int) -> Shape:
     category = rng.randint(len(CLASSES))
     side = math.exp(rng.uniform(math.log(_SMALLEST), math.log(_LARGEST)))
-    unit = Shape(category, 0.0, 0.0, 1.0, rng.uniform(0, 2 * math.pi))
+    angle = _UPRIGHT[category] + rng.uniform(-_LARGEST_TILT, _LARGEST_TILT)
+    unit = Shape(category, 0.0, 0.0, 1.0, angle)
     x0, y0, x1, y1 = unit.box()
     radius = side / max(x1 - x0, y1 - y0)
     return unit._replace(

@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
@@ -35,7 +35,11 @@ Sample = tuple[int, int]
 
 
 def build_train_loader(
-    cfg: CfgNode, *, seed: int, start_iter: int = 0
+    cfg: CfgNode,
+    *,
+    seed: int,
+    start_iter: int = 0,
+    records: Optional[list[Record]] = None,
 ) -> Iterable[list[dict[str, Any]]]:
     """Build the endless training loader of this process.
 
@@ -46,14 +50,20 @@ def build_train_loader(
         cfg: the config; DATASETS.TRAIN, DATALOADER, INPUT and SOLVER.IMS_PER_BATCH are read.
         seed: 0 or more, the same in every process.
         start_iter: the iteration to begin at.
+        records: the dataset dicts of DATASETS.TRAIN, where they are loaded already.
 
     Raises:
         UserError: no usable image; an unknown sampler; a batch that the processes cannot share
             evenly; bad boxes (`clean_boxes`). While iterating: a picture that cannot be used.
     """
-    records = _training_records(cfg)
+    if records is None:
+        records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+    records = _usable_records(cfg, records)
     batches = TrainingBatches(
-        _build_sampler(cfg, records, seed), _batch_size(cfg), _groups(cfg, records), start_iter
+        _build_sampler(cfg, records, seed),
+        images_per_process(cfg),
+        _groups(cfg, records),
+        start_iter,
     )
     dataset = SeededDataset(
         DatasetFromList(records, copy=False), build_mapper(cfg, is_train=True), seed
@@ -74,6 +84,21 @@ def build_train_loader(
 def build_test_loader(cfg: CfgNode, dataset_name: str) -> Iterable[list[dict[str, Any]]]:
     """Build Detectron2's test loader with this project's mapper."""
     return build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, is_train=False))
+
+
+def images_per_process(cfg: CfgNode) -> int:
+    """Return the share of SOLVER.IMS_PER_BATCH that each process of the job takes.
+
+    Raises:
+        UserError: the processes cannot share the batch evenly.
+    """
+    total, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if total < 1 or total % processes:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {total}: it has to be a positive multiple of the number of "
+            f"processes, {processes}."
+        )
+    return total // processes
 
 
 class TrainingBatches(Sampler[list[Sample]]):
@@ -175,8 +200,7 @@ class _RaisingLoader:
             yield batch
 
 
-def _training_records(cfg: CfgNode) -> list[Record]:
-    records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+def _usable_records(cfg: CfgNode, records: list[Record]) -> list[Record]:
     for record in records:
         if "annotations" not in record:
             raise UserError(f"{record['file_name']} has no annotations: training needs them.")
@@ -207,16 +231,6 @@ def _build_sampler(cfg: CfgNode, records: list[Record], seed: int) -> Sampler[in
         'DATALOADER.SAMPLER_TRAIN has to be "TrainingSampler" or "RepeatFactorTrainingSampler"; '
         f"got {name!r}."
     )
-
-
-def _batch_size(cfg: CfgNode) -> int:
-    total, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-    if total < 1 or total % processes:
-        raise UserError(
-            f"SOLVER.IMS_PER_BATCH is {total}: it has to be a positive multiple of the number of "
-            f"processes, {processes}."
-        )
-    return total // processes
 
 
 def _groups(cfg: CfgNode, records: list[Record]) -> list[int]:

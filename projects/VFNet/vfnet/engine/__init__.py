@@ -2,7 +2,13 @@
 
 from .configuration import load_config
 from .launch import choose_device, launch, report_errors
-from .preflight import agree, check_run, checkpoint_to_continue, config_warnings
+from .preflight import (
+    agree,
+    check_run,
+    checkpoint_to_continue,
+    config_warnings,
+    datasets_of_run,
+)
 from .step import NonFiniteLossError, StepTrainer
 from .trainer import Trainer
 
@@ -15,6 +21,7 @@ __all__ = [
     "checkpoint_to_continue",
     "choose_device",
     "config_warnings",
+    "datasets_of_run",
     "launch",
     "load_config",
     "report_errors",

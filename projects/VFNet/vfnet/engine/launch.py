@@ -16,6 +16,8 @@ from torch import multiprocessing as mp
 
 from ..errors import UserError
 
+# Characters; the messages of eight processes fit into a pipe of 64 KiB.
+_LONGEST_MESSAGE = 4000
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
@@ -58,6 +60,11 @@ def launch(
     if num_processes * num_machines == 1:
         main(*args)
         return
+    if num_machines > 1 and dist_url == "auto":
+        raise UserError(
+            "--dist-url auto is for one machine; with --num-machines give the first machine's "
+            "address to all of them, for example --dist-url tcp://10.0.0.1:29500"
+        )
     if chosen == "cpu":
         # Detectron2 picks NCCL wherever it sees a GPU, and NCCL has no CPU tensors.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -95,6 +102,11 @@ def choose_device(device: str, num_gpus: int) -> str:
         raise UserError(f"--num-gpus must not be negative, got {num_gpus}")
     if device_type != "cuda":
         return device
+    if torch.device(device).index is not None and (num_gpus > 1 or is_torchrun()):
+        raise UserError(
+            f"MODEL.DEVICE {device} is one GPU, and each of several processes takes its own; "
+            "set MODEL.DEVICE cuda"
+        )
     present = torch.cuda.device_count()
     if is_torchrun():
         # Nobody asked for GPUs by number here: without any, the processes share the CPU.
@@ -140,7 +152,8 @@ def _spawned(messages: Any, main: Callable[..., Any], args: tuple[Any, ...], dev
         main(*args)
     except UserError as error:
         # The parent prints what it finds here, once, and ends the other processes.
-        messages.put(_message(error))
+        # Cut: a longer text would not fit into the pipe, and wait there for a parent that waits.
+        messages.put(_message(error)[:_LONGEST_MESSAGE])
         sys.exit(1)
     _leave_group()
 
@@ -155,7 +168,6 @@ def _join_torchrun(main: Callable[..., Any], args: tuple[Any, ...], device: str)
     )
     comm.create_local_process_group(local_size)
     comm.synchronize()
-    _share_cores(device, local_size)
     main(*args)
     _leave_group()
 

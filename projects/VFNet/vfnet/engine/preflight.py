@@ -5,17 +5,27 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Callable
+from itertools import chain
+from typing import Callable, Optional, TypeVar
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
+from torch import nn
 
 from ..checkpoint import VFNetCheckpointer, weights_mismatches
-from ..data import build_train_loader, check_images
+from ..data import (
+    build_train_loader,
+    check_evaluable,
+    check_images,
+    describe_bad_boxes,
+    images_per_process,
+)
 from ..errors import UserError
+from ..solver import build_optimizer
 from .step import autocast_precision
 
 # The batch that the published rate of 0.01 belongs to.
@@ -23,24 +33,60 @@ _PUBLISHED_BATCH = 16
 _PUBLISHED_LR = 0.01
 
 
-def agree(check: Callable[[], None]) -> None:
+# What Detectron2 raises where a config names something that does not exist, or does not fit.
+_BUILD_ERRORS = (ArithmeticError, AssertionError, KeyError, ValueError)
+
+T = TypeVar("T")
+
+
+def agree(check: Callable[[], T], *, everywhere: bool = False) -> Optional[T]:
     """Run a check once per machine; where it fails, fail on every process of the job.
+
+    Args:
+        check: what to call.
+        everywhere: call it on every process.
+
+    Returns:
+        what the check returned, None where it was not called.
 
     Raises:
         UserError: with the message of the check that failed.
     """
-    message = None
-    if comm.get_local_rank() == 0:
+    result = message = None
+    if everywhere or comm.get_local_rank() == 0:
         try:
-            check()
+            result = check()
         except UserError as error:
             message = str(error)
     for failure in comm.all_gather(message):
         if failure is not None:
             raise UserError(failure)
+    return result
 
 
-def check_run(cfg: CfgNode, dataset_names: Sequence[str], weights: str, training: bool) -> None:
+def datasets_of_run(cfg: CfgNode, training: bool) -> list[str]:
+    """Return the names of the datasets that a run reads.
+
+    Raises:
+        UserError: there is none to train on, or for a run that does not train, to evaluate on.
+    """
+    key = "TRAIN" if training else "TEST"
+    if not cfg.DATASETS[key]:
+        what = "train" if training else "evaluate"
+        raise UserError(
+            f"DATASETS.{key} is empty, so there is nothing to {what} on: name a data set, as in "
+            f"DATASETS.{key} \"('shapes_{'train' if training else 'val'}',)\""
+        )
+    return [*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST]
+
+
+def check_run(
+    cfg: CfgNode,
+    dataset_names: Sequence[str],
+    weights: str,
+    training: bool,
+    resuming: bool = False,
+) -> list[str]:
     """Check everything that a run needs and that is cheap against finding out later.
 
     Args:
@@ -48,17 +94,26 @@ def check_run(cfg: CfgNode, dataset_names: Sequence[str], weights: str, training
         dataset_names: the registered datasets that the run reads.
         weights: the file that the run loads; "" for none.
         training: whether it trains, or evaluates only.
+        resuming: whether `weights` is a checkpoint of this run, which has the whole detector.
+
+    Returns:
+        one line for each thing that is allowed and worth a warning.
 
     Raises:
         UserError: the first thing found wrong.
     """
     if training:
-        _check_solver(cfg)
+        images_per_process(cfg)
+        _check_precision(cfg)
     _check_classes(cfg, dataset_names)
     _check_writable(cfg.OUTPUT_DIR)
     with _silent_logs():
-        _check_own_data(cfg, dataset_names, training)
-        _check_weights(cfg, weights)
+        lines = _check_own_data(cfg, dataset_names, training)
+        model = _build(cfg, training)
+        VFNetCheckpointer(model, whole_detector=resuming or not training).load(
+            weights, checkpointables=[]
+        )
+    return lines
 
 
 def checkpoint_to_continue(output_dir: str, *, required: bool) -> str:
@@ -98,12 +153,7 @@ def config_warnings(cfg: CfgNode, training: bool) -> list[str]:
     return lines
 
 
-def _check_solver(cfg: CfgNode) -> None:
-    batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-    if batch <= 0 or batch % processes:
-        raise UserError(
-            f"SOLVER.IMS_PER_BATCH must be a multiple of the {processes} processes, got {batch}"
-        )
+def _check_precision(cfg: CfgNode) -> None:
     amp = cfg.SOLVER.AMP
     autocast_precision(amp.ENABLED, amp.PRECISION, torch.device(cfg.MODEL.DEVICE).type)
 
@@ -131,21 +181,56 @@ def _check_writable(folder: str) -> None:
         ) from None
 
 
-def _check_own_data(cfg: CfgNode, dataset_names: Sequence[str], training: bool) -> None:
-    own = {name for name, _, _ in cfg.DATASETS.COCO_FORMAT}
-    for name in dict.fromkeys(dataset_names):
-        if name in own:
-            check_images(DatasetCatalog.get(name))
-    if training and own.intersection(cfg.DATASETS.TRAIN):
-        build_train_loader(cfg, seed=0)
+def _check_own_data(cfg: CfgNode, dataset_names: Sequence[str], training: bool) -> list[str]:
+    """Check pictures and boxes of the data sets of DATASETS.COCO_FORMAT; return warnings."""
+    own = [name for name, _, _ in cfg.DATASETS.COCO_FORMAT]
+    loaded = {name: DatasetCatalog.get(name) for name in own if name in dataset_names}
+    lines = [
+        f"DATASETS.COCO_FORMAT: {name} is left out; its json file is absent, and this run does not "
+        "use it"
+        for name in own
+        if name not in DatasetCatalog
+    ]
+    for name, records in loaded.items():
+        check_images(records)
+        if name in cfg.DATASETS.TEST:
+            check_evaluable(name, records)
+            bad_boxes = describe_bad_boxes(records, strict=cfg.DATASETS.STRICT)
+            if bad_boxes:
+                lines.append(f"{name}: {bad_boxes}")
+    if training and any(name in loaded for name in cfg.DATASETS.TRAIN):
+        records = chain.from_iterable(
+            loaded.get(name) or DatasetCatalog.get(name) for name in cfg.DATASETS.TRAIN
+        )
+        build_train_loader(cfg, seed=0, records=list(records))
+    return lines
 
 
-def _check_weights(cfg: CfgNode, weights: str) -> None:
-    """Load the weights into a model of their own, to find out whether they fit."""
+def _build(cfg: CfgNode, training: bool) -> nn.Module:
+    """Build model, and optimizer and schedule to train it with, all to be thrown away."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
-    VFNetCheckpointer(build_model(cfg)).load(weights, checkpointables=[])
+    with _build_errors("MODEL (META_ARCHITECTURE, BACKBONE.NAME and what belongs to them)"):
+        model = build_model(cfg)
+    if training:
+        with _build_errors("SOLVER (LR_SCHEDULER_NAME, BASE_LR, STEPS, MAX_ITER and the others)"):
+            build_lr_scheduler(cfg, build_optimizer(cfg, model))
+    return model
+
+
+@contextlib.contextmanager
+def _build_errors(keys: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except _BUILD_ERRORS as error:
+        # str() of a KeyError is the text in quotes.
+        text = " ".join(str(error.args[0] if error.args else "").split())
+        raise UserError(
+            f"nothing can be built from {keys} as configured: {type(error).__name__} {text}"
+        ) from error
 
 
 @contextlib.contextmanager

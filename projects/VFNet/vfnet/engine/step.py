@@ -1,5 +1,6 @@
 """One training step: forward, finite check, backward, update."""
 
+import math
 import random
 import time
 from collections.abc import Iterable, Mapping
@@ -25,8 +26,8 @@ class StepTrainer(SimpleTrainer):
     """Detectron2's `SimpleTrainer` with autocast on any device, and with two promises.
 
     What the model draws at random follows from (seed, iteration, rank), so that a continued run
-    draws what the uninterrupted one would have drawn. And a loss that is not finite raises
-    `NonFiniteLossError` on every process before any weight has changed.
+    draws what the uninterrupted one would have drawn. And a loss or gradient that is not finite
+    raises `NonFiniteLossError` on every process before any weight has changed.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class StepTrainer(SimpleTrainer):
         """Take one step with the next batch.
 
         Raises:
-            NonFiniteLossError: on every process, when a loss of any is not finite.
+            NonFiniteLossError: on every process, when a loss or gradient of any is not finite.
         """
         assert self.model.training, "the model was left in eval mode"
         start = time.perf_counter()
@@ -70,14 +71,22 @@ class StepTrainer(SimpleTrainer):
         seed_generators(self.seed, self.iter, comm.get_rank())
         with torch.autocast(self.device_type, self.precision, enabled=self.precision is not None):
             losses = self.model(batch)
-        check_finite(losses, batch, self.iter)
-
         self.optimizer.zero_grad()
         self.grad_scaler.scale(sum(losses.values())).backward()
         self.after_backward()
+        check_finite(losses, self._largest_gradient(), batch, self.iter)
         self._write_metrics(losses, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _largest_gradient(self) -> torch.Tensor:
+        """The largest absolute value of any gradient, NaN if one is; 0 where the scaler looks."""
+        if self.grad_scaler.is_enabled():
+            # Infinite gradients are how it finds its scale: it leaves such a step out by itself.
+            return torch.zeros((), device=self.device_type)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        # Measures, and clips nothing.
+        return nn.utils.clip_grad_norm_(parameters, max_norm=float("inf"), norm_type=float("inf"))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state to continue from: optimizer, iteration, seed and gradient scale."""
@@ -121,32 +130,39 @@ def seed_generators(seed: int, iteration: int, rank: int) -> None:
 
 
 def check_finite(
-    losses: Mapping[str, torch.Tensor], batch: list[dict[str, Any]], iteration: int
+    losses: Mapping[str, torch.Tensor],
+    largest_gradient: torch.Tensor,
+    batch: list[dict[str, Any]],
+    iteration: int,
 ) -> None:
-    """Raise on every process when a loss of any process is infinite or NaN.
+    """Raise on every process when a loss or a gradient of any process is infinite or NaN.
 
     All processes must call this together: those with finite losses would otherwise wait for the
     failed ones in the next collective forever.
 
+    Args:
+        losses: scalars by name.
+        largest_gradient: scalar, not finite if any gradient is not. The processes share gradients,
+            so it tells of a failure of its own only where all losses are finite.
+        batch: what this process computed the losses from.
+        iteration: counted from 0.
+
     Raises:
         NonFiniteLossError: names the losses and the images of the processes they come from.
     """
-    values = torch.stack([loss.detach().float().sum() for loss in losses.values()])
+    values = torch.stack([*(x.detach().float().sum() for x in losses.values()), largest_gradient])
     failed = (~torch.isfinite(values)).any().int()
     if comm.get_world_size() > 1:
         dist.all_reduce(failed, op=dist.ReduceOp.MAX)
     if not failed.item():
         return
-    found = [
-        f"{name} = {value}"
-        for name, value in zip(losses, values.tolist())
-        if not np.isfinite(value)
-    ]
-    images = [_image_name(record) for record in batch]
+    found = [f"{n} = {v}" for n, v in zip(losses, values.tolist()) if not math.isfinite(v)]
+    images = ", ".join(_image_name(record) for record in batch)
+    everyone = comm.all_gather((found, images))
     reports = [
-        f"{', '.join(found)} (process {rank}; images: {', '.join(images)})"
-        for rank, (found, images) in enumerate(comm.all_gather((found, images)))
-        if found
+        f"{', '.join(found) or 'a gradient'} (process {rank}; images: {images})"
+        for rank, (found, images) in enumerate(everyone)
+        if found or not any(losses for losses, _ in everyone)
     ]
     raise NonFiniteLossError(
         f"loss not finite at iteration {iteration}: {'; '.join(reports)}. No weight was changed "

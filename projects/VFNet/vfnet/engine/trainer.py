@@ -14,6 +14,7 @@ from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hoo
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from torch import distributed
 
 from ..checkpoint import VFNetCheckpointer
 from ..data import build_test_loader, build_train_loader
@@ -89,6 +90,18 @@ class Trainer(DefaultTrainer):
         super().after_train()
 
     @classmethod
+    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: Any = None) -> dict:
+        """Score the model; see `DefaultTrainer.test`.
+
+        Batch norms that learn their statistics have others on every process, and the checkpoint has
+        the first one's: all processes score with these.
+        """
+        if comm.get_world_size() > 1:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, src=0)
+        return super().test(cfg, model, evaluators)
+
+    @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
         """Build the optimizer: see `vfnet.solver.build_optimizer`."""
         return build_optimizer(cfg, model)
@@ -108,7 +121,9 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         """Score with COCO's metrics; detections are written to OUTPUT_DIR/inference."""
-        return COCOEvaluator(dataset_name, output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+        # Not cached: ground truth that an earlier run left there may be another by now.
+        return COCOEvaluator(dataset_name, output_dir=folder, allow_cached_coco=False)
 
 
 class _NotAUserError(logging.Filter):

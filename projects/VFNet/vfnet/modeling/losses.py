@@ -91,6 +91,9 @@ def focal_loss(
 def iou_and_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
     """IoU and generalised IoU (https://arxiv.org/abs/1902.09630) of pairs of boxes.
 
+    Both from one computation, and with areas kept above `eps` as mmdet does: fvcore and torchvision
+    add it instead, and return the loss alone.
+
     Args:
         boxes, targets: (P, 4), x1, y1, x2, y2.
         eps: the smallest area divided by, in square pixels.

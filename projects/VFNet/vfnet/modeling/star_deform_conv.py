@@ -10,6 +10,7 @@ one matrix product with the kernel follows.
 from typing import Callable, NamedTuple, Optional
 
 import torch
+from detectron2 import _C
 from detectron2.layers import ModulatedDeformConv
 from torch import Tensor
 from torch.nn import functional as F
@@ -99,9 +100,14 @@ def gather_convolution(x: Tensor, points: SamplingPoints, weight: Tensor) -> Ten
 
 
 def kernel_runs(x: Tensor) -> bool:
-    """Whether Detectron2's compiled kernel can take x: CUDA, float32, no autocast, no export."""
+    """Whether Detectron2's compiled kernel can take x: CUDA, float32, no autocast, no export.
+
+    Detectron2 built where there was no CUDA compiler has no such kernel.
+    """
+    if not (x.is_cuda and x.dtype == torch.float32 and _C.has_cuda()):
+        return False
     exporting = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    return x.is_cuda and x.dtype == torch.float32 and not (torch.is_autocast_enabled() or exporting)
+    return not (torch.is_autocast_enabled() or exporting)
 
 
 class StarDeformConv(ModulatedDeformConv):
@@ -124,6 +130,6 @@ class StarDeformConv(ModulatedDeformConv):
         if x.numel() == 0 or kernel_runs(x):
             offset = finite_offsets(offset, *x.shape[-2:])
             modulation = offset.new_ones(x.shape[0], 9, *x.shape[-2:])
-            return super().forward(x.contiguous(), offset, modulation)
+            return super().forward(x.contiguous(), offset.contiguous(), modulation)
         out = gather_convolution(x, points or sampling_points(offset), self.weight)
         return out if self.activation is None else self.activation(out)

@@ -72,19 +72,23 @@ def build_vfnet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN
 def build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """The ResNet that `MODEL.RESNETS` describes, of any width."""
     resnets = cfg.MODEL.RESNETS
+    if resnets.RES5_DILATION != 1:
+        raise UserError(
+            "MODEL.RESNETS.RES5_DILATION must be 1: the pyramid needs res5 at half of res4's size, "
+            f"got {resnets.RES5_DILATION}"
+        )
     stem = BasicStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)
     stages = []
     in_channels, out_channels = resnets.STEM_OUT_CHANNELS, resnets.RES2_OUT_CHANNELS
     for index, num_blocks in enumerate(_blocks_per_stage(resnets.DEPTH)):
-        dilation = resnets.RES5_DILATION if index == 3 else 1
-        first_stride = 1 if index == 0 or dilation > 1 else 2
+        first_stride = 1 if index == 0 else 2
         blocks = ResNet.make_stage(
             num_blocks=num_blocks,
             stride_per_block=[first_stride] + [1] * (num_blocks - 1),
             in_channels=in_channels,
             out_channels=out_channels,
             norm=resnets.NORM,
-            **_block_arguments(resnets, index, dilation),
+            **_block_arguments(resnets, index),
         )
         in_channels, out_channels = out_channels, 2 * out_channels
         stages.append(blocks)
@@ -104,13 +108,13 @@ def _blocks_per_stage(depth: int) -> tuple:
     return BLOCKS_PER_STAGE[depth]
 
 
-def _block_arguments(resnets: CfgNode, index: int, dilation: int) -> dict[str, Any]:
+def _block_arguments(resnets: CfgNode, index: int) -> dict[str, Any]:
     """What `ResNet.make_stage` needs to know of the blocks of a stage (index 0 is res2)."""
     deform = resnets.DEFORM_ON_PER_STAGE[index]
     if resnets.DEPTH < 50:
-        if deform or dilation > 1 or resnets.NUM_GROUPS > 1:
+        if deform or resnets.NUM_GROUPS > 1:
             raise UserError(
-                "R-18 and R-34 have neither DEFORM_ON_PER_STAGE nor RES5_DILATION nor NUM_GROUPS; "
+                "R-18 and R-34 have neither DEFORM_ON_PER_STAGE nor NUM_GROUPS; "
                 "set MODEL.RESNETS.DEPTH to 50 or more, or leave these at their defaults"
             )
         return {"block_class": BasicBlock}
@@ -118,7 +122,6 @@ def _block_arguments(resnets: CfgNode, index: int, dilation: int) -> dict[str, A
         "bottleneck_channels": resnets.NUM_GROUPS * resnets.WIDTH_PER_GROUP * 2**index,
         "num_groups": resnets.NUM_GROUPS,
         "stride_in_1x1": resnets.STRIDE_IN_1X1,
-        "dilation": dilation,
     }
     if not deform:
         return {"block_class": BottleneckBlock, **arguments}
@@ -137,8 +140,13 @@ def _block_arguments(resnets: CfgNode, index: int, dilation: int) -> dict[str, A
 def _zero_init_residual(stages: list[list[nn.Module]]) -> None:
     """Start each block as the identity (https://arxiv.org/abs/1706.02677, section 5.1)."""
     for block in (block for blocks in stages for block in blocks):
-        last = block.conv2 if isinstance(block, BasicBlock) else block.conv3
-        nn.init.zeros_(last.norm.weight)
+        norm = (block.conv2 if isinstance(block, BasicBlock) else block.conv3).norm
+        if norm is None or not isinstance(norm.weight, nn.Parameter):
+            raise UserError(
+                "MODEL.RESNETS.ZERO_INIT_RESIDUAL needs norms that learn their scale, "
+                "such as MODEL.RESNETS.NORM BN"
+            )
+        nn.init.zeros_(norm.weight)
 
 
 def build_fpn(cfg: CfgNode, bottom_up: ResNet) -> FPN:

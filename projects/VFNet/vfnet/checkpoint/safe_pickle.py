@@ -1,0 +1,101 @@
+"""Unpickling without executing: the part that all kinds of files share.
+
+A pickle is a program: it may name any function of any installed package and have it called. A
+`SafeUnpickler` lets it name what a table holds; all else becomes a `Placeholder`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable
+
+from ..errors import UserError
+
+
+def unreadable(file: str, error: BaseException, advice: str = "") -> UserError:
+    """The error for a file that is no checkpoint, with more `advice` than to get it anew."""
+    # The first line alone: torch appends advice that does not apply here.
+    reason = (str(error).strip().splitlines() or ["no message"])[0]
+    return UserError(
+        f"{file} cannot be read as a checkpoint: it is truncated, damaged or of another kind "
+        f"({type(error).__name__}: {reason}). Copy or download it again{advice}"
+    )
+
+
+class Placeholder:
+    """Stands for an object of the file that is neither a tensor nor a plain container.
+
+    Takes every call and every change that unpickling can ask for, and does nothing.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Placeholder:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    # Static, because a pickle may also call these on the class itself.
+    @staticmethod
+    def _nothing(*args: Any, **kwargs: Any) -> None:
+        pass
+
+    __setstate__ = append = extend = add = _nothing
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Placeholder:
+        return Placeholder()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+class Function:
+    """A function that a file may call and cannot change.
+
+    A pickle can set attributes of what it names; a plain function would keep them.
+    """
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How pickle protocol 2 writes bytes."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes are written as latin1, not as {encoding}")
+    return text.encode("latin1")
+
+
+# Plain containers. The types are built in: a file cannot change them.
+PLAIN_NAMES: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): Function(_encode),
+    **{
+        (module, plain.__name__): plain
+        for module in ("builtins", "__builtin__")
+        for plain in (set, frozenset, list, dict, tuple, complex, bytes, bytearray)
+    },
+}
+
+
+class SafeUnpickler(pickle.Unpickler):
+    """An unpickler that knows the names of a table and puts a `Placeholder` for any other."""
+
+    known: Mapping[tuple[str, str], Any] = PLAIN_NAMES
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self.known.get((module, name), Placeholder)
