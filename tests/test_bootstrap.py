@@ -158,8 +158,10 @@ def test_the_environment_sees_a_starting_environment_and_its_own_packages_first(
     start, editable, made = tmp_path / "start", tmp_path / "editable", tmp_path / "made"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", start], check=True)
     editable.mkdir()
-    for name in ("torch", "torchvision"):
+    (site_packages(start) / "torch").mkdir()
+    for name in ("torch/__init__", "torchvision"):
         (site_packages(start) / f"{name}.py").touch()
+    (site_packages(start) / "torch" / "amp.py").write_text("GradScaler = None\n")
     (editable / "detectron2.py").touch()
     (site_packages(start) / "detectron2.pth").write_text(f"{editable}\n")
 
@@ -168,7 +170,7 @@ def test_the_environment_sees_a_starting_environment_and_its_own_packages_first(
     subprocess.run(command, check=True, cwd=repository / "tools", env={})
 
     python = bootstrap.environment_python(made)
-    assert where(python, "torch") == site_packages(start) / "torch.py"
+    assert where(python, "torch") == site_packages(start) / "torch" / "__init__.py"
     assert where(python, "detectron2") == editable / "detectron2.py"
     (site_packages(made) / "torch.py").touch()
     assert where(python, "torch") == site_packages(made) / "torch.py"
