@@ -16,6 +16,8 @@ PUBLISHED = [
     "vfnet_r50-mdconv-c3-c5_fpn_ms-2x_coco",
     "vfnet_x101-32x4d-mdconv-c3-c5_fpn_ms-2x_coco",
     "vfnet_x101-64x4d_fpn_ms-2x_coco",
+    "vfnet_res2net101-mdconv-c3-c5_fpn_ms-2x_coco",
+    "vfnet_res2net-101_fpn_ms-2x_coco",
 ]
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
-from detectron2.modeling import build_backbone
+from detectron2.modeling import build_backbone, build_model
 from detectron2.modeling.backbone.resnet import DeformBottleneckBlock
 from torch import nn
 
@@ -59,12 +59,44 @@ def test_p6_and_p7_are_made_from_p5_with_a_relu_between():
     torch.testing.assert_close(features["p7"], backbone.top_block.p7(p6.relu()))
 
 
-def test_full_resnet50_has_the_published_number_of_parameters():
-    cfg = config(STEM_OUT_CHANNELS=64, RES2_OUT_CHANNELS=256, WIDTH_PER_GROUP=64)
+R101 = {"DEPTH": 101, "STEM_OUT_CHANNELS": 64, "RES2_OUT_CHANNELS": 256}
+DCN = {"DEFORM_ON_PER_STAGE": [False, True, True, True], "DEFORM_MODULATED": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "resnets", "parameters"),
+    [
+        ("resnet", {**R101, "DEPTH": 50, "WIDTH_PER_GROUP": 64}, 32_891_554),
+        ("resnet", {**R101, "DEPTH": 50, "WIDTH_PER_GROUP": 64, **DCN}, 33_887_287),
+        ("resnet", {**R101, "NUM_GROUPS": 32, "WIDTH_PER_GROUP": 4, **DCN}, 55_494_402),
+        ("resnet", {**R101, "NUM_GROUPS": 64, "WIDTH_PER_GROUP": 4}, 90_789_794),
+        ("res2net", R101, 52_560_442),
+        ("res2net", {**R101, **DCN}, 55_037_638),
+    ],
+)
+def test_published_detectors_have_their_number_of_parameters(name, resnets, parameters):
+    cfg = config(**resnets)
+    cfg.MODEL.META_ARCHITECTURE = "VFNet"
+    cfg.MODEL.DEVICE = "meta"
+    cfg.MODEL.BACKBONE.NAME = f"build_vfnet_{name}_fpn_backbone"
     cfg.MODEL.FPN.OUT_CHANNELS = 256
-    backbone = build_backbone(cfg)
-    assert count(backbone.bottom_up) == 23_508_032
-    assert count(backbone) - count(backbone.bottom_up) == 3_868_672
+    cfg.MODEL.VFNET.DEFORM_LAST_CONV = "DEFORM_MODULATED" in resnets
+    with torch.device("meta"):
+        assert count(build_model(cfg)) == parameters
+
+
+def test_the_neck_and_head_of_vfnet_x_have_their_number_of_parameters():
+    cfg = config(**R101, **DCN)
+    cfg.MODEL.META_ARCHITECTURE = "VFNet"
+    cfg.MODEL.DEVICE = "meta"
+    cfg.MODEL.BACKBONE.NAME = "build_vfnet_res2net_pafpn_backbone"
+    cfg.MODEL.FPN.OUT_CHANNELS = cfg.MODEL.VFNET.CONV_CHANNELS = 384
+    cfg.MODEL.PAFPN.NORM, cfg.MODEL.PAFPN.DEFORM = "GN", True
+    cfg.MODEL.VFNET.NUM_CONVS, cfg.MODEL.VFNET.DEFORM_LAST_CONV = 4, True
+    with torch.device("meta"):
+        model = build_model(cfg)
+    assert count(model.backbone) - count(model.backbone.fpn.bottom_up) == 14_936_145
+    assert count(model.head) == 15_095_960
 
 
 def test_groups_make_a_resnext():
@@ -176,3 +208,26 @@ def test_only_the_stages_asked_for_are_deformable():
 def test_what_cannot_be_built_is_an_error(settings, message):
     with pytest.raises(UserError, match=message):
         build_backbone(config(**settings))
+
+
+@pytest.mark.parametrize("neck", ["fpn", "pafpn"])
+def test_res2net_with_dcn_learns_on_a_cpu(neck):
+    torch.manual_seed(0)
+    cfg = deformable()
+    cfg.MODEL.BACKBONE.NAME = f"build_vfnet_res2net_{neck}_backbone"
+    cfg.MODEL.RES2NET.BASE_WIDTH = 4
+    cfg.MODEL.PAFPN.NORM, cfg.MODEL.PAFPN.DEFORM = "GN", True
+    cfg.MODEL.FPN.OUT_CHANNELS = 64
+    backbone = build_backbone(cfg)
+    features = backbone(torch.randn(2, 3, 128, 128))
+    assert [f.shape[-1] for f in features.values()] == [16, 8, 4, 2, 1]
+    sum(f.square().sum() for f in features.values()).backward()
+    learnt = [p for p in backbone.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in learnt)
+
+
+def test_res2net_needs_bottlenecks():
+    cfg = config(18)
+    cfg.MODEL.BACKBONE.NAME = "build_vfnet_res2net_fpn_backbone"
+    with pytest.raises(UserError, match="Res2Net needs MODEL.RESNETS.DEPTH 50, 101 or 152"):
+        build_backbone(cfg)

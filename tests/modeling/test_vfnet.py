@@ -25,7 +25,10 @@ def two_threads():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=["mini_r50", "mini_r50_dcn", "mini_x50"])
+MINIS = ["mini_r50", "mini_r50_dcn", "mini_x50", "mini_r2_50", "mini_r2_50_dcn", "mini_vfnetx"]
+
+
+@pytest.fixture(params=MINIS)
 def mini(request, repository):
     """A small detector with the reference's weights, and the numbers that it must give."""
     folder = repository / "tests" / "reference"
@@ -80,7 +83,8 @@ def test_features_and_outputs_are_the_references(mini):
     model.eval()
     with torch.no_grad():
         image = model.preprocess_image([model_input(expected["image_bgr"])]).tensor
-        stages = model.backbone.bottom_up(image)
+        backbone = model.backbone
+        stages = getattr(backbone, "fpn", backbone).bottom_up(image)
         pyramid = [model.backbone(image)[name] for name in model.head_in_features]
         output = model.head(pyramid)
     for name, reference in zip(("res3", "res4", "res5"), expected["backbone"][1:]):

@@ -65,19 +65,27 @@ class DeformConvWithOffset(AnyDeviceDeformConv):
         in_channels: int,
         out_channels: int,
         *,
+        stride: int = 1,
         norm: Optional[nn.Module] = None,
         activation: Optional[Callable[[Tensor], Tensor]] = None,
     ):
         super().__init__(
-            in_channels, out_channels, 3, padding=1, bias=False, norm=norm, activation=activation
+            in_channels,
+            out_channels,
+            3,
+            stride=stride,
+            padding=1,
+            bias=False,
+            norm=norm,
+            activation=activation,
         )
-        self.offset = Conv2d(in_channels, 27, kernel_size=3, padding=1)
+        self.offset = Conv2d(in_channels, 27, kernel_size=3, stride=stride, padding=1)
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)
         bound = (9 * in_channels) ** -0.5
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve x (N, C, H, W) -> (N, Cout, H, W)."""
+        """Convolve x (N, C, H, W) -> (N, Cout, H / stride, W / stride)."""
         offset, mask = self.offset(x).split((18, 9), dim=1)
         return super().forward(x, offset, mask.sigmoid())

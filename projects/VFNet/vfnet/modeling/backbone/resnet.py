@@ -92,12 +92,30 @@ def build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         )
         in_channels, out_channels = out_channels, 2 * out_channels
         stages.append(blocks)
-    if resnets.ZERO_INIT_RESIDUAL:
+    return put_together(cfg, stem, stages)
+
+
+def put_together(cfg: CfgNode, stem: nn.Module, stages: list[list[nn.Module]]) -> ResNet:
+    """A ResNet of these parts: how it starts, what it gives, what is frozen, how its norms train."""
+    if cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL:
         _zero_init_residual(stages)
     resnet_class = NormEvalResNet if cfg.MODEL.VFNET.BACKBONE_NORM_EVAL else ResNet
     return resnet_class(
-        stem, stages, out_features=resnets.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
+        stem,
+        stages,
+        out_features=cfg.MODEL.RESNETS.OUT_FEATURES,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
     )
+
+
+def is_deformable(resnets: CfgNode, index: int) -> bool:
+    """Whether the blocks of a stage (index 0 is res2) are DCNv2."""
+    if resnets.DEFORM_ON_PER_STAGE[index] and not resnets.DEFORM_MODULATED:
+        raise UserError(
+            "MODEL.RESNETS.DEFORM_ON_PER_STAGE needs MODEL.RESNETS.DEFORM_MODULATED True: "
+            "VFNet's deformable layer is the modulated one (DCNv2)"
+        )
+    return resnets.DEFORM_ON_PER_STAGE[index]
 
 
 def _blocks_per_stage(depth: int) -> tuple:
@@ -110,7 +128,7 @@ def _blocks_per_stage(depth: int) -> tuple:
 
 def _block_arguments(resnets: CfgNode, index: int) -> dict[str, Any]:
     """What `ResNet.make_stage` needs to know of the blocks of a stage (index 0 is res2)."""
-    deform = resnets.DEFORM_ON_PER_STAGE[index]
+    deform = is_deformable(resnets, index)
     if resnets.DEPTH < 50:
         if deform or resnets.NUM_GROUPS > 1:
             raise UserError(
@@ -125,11 +143,6 @@ def _block_arguments(resnets: CfgNode, index: int) -> dict[str, Any]:
     }
     if not deform:
         return {"block_class": BottleneckBlock, **arguments}
-    if not resnets.DEFORM_MODULATED:
-        raise UserError(
-            "MODEL.RESNETS.DEFORM_ON_PER_STAGE needs MODEL.RESNETS.DEFORM_MODULATED True: "
-            "VFNet's deformable layer is the modulated one (DCNv2)"
-        )
     return {
         "block_class": AnyDeviceDeformBottleneckBlock,
         "deform_num_groups": resnets.DEFORM_NUM_GROUPS,

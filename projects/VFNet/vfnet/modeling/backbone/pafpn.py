@@ -1,0 +1,114 @@
+"""The neck of VFNet-X: a feature pyramid with a bottom-up path (https://arxiv.org/abs/1803.01534).
+
+It differs from PANet's: the last convolutions are deformable, the finest level has one too, and
+no level is rectified but P6 before P7.
+"""
+
+from detectron2.config import CfgNode
+from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling.backbone.fpn import FPN
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..deform_conv import DeformConvWithOffset
+from .res2net import build_res2net
+
+
+class PAFPN(Backbone):
+    """P3 to P7: an FPN's levels, summed from fine to coarse, each convolved once more.
+
+    The lateral convolutions have a bias and no norm; the others have `norm`.
+    """
+
+    def __init__(
+        self,
+        bottom_up: Backbone,
+        in_features: list[str],
+        out_channels: int,
+        norm: str = "",
+        deform: bool = False,
+    ):
+        """
+        Args:
+            bottom_up: gives `in_features`, three maps of strides 8, 16 and 32.
+            out_channels: of every level.
+            norm: a name of `get_norm`; "" for none.
+            deform: make the last convolutions of P3 to P5 DCNv2.
+        """
+        super().__init__()
+        self.fpn = FPN(bottom_up, in_features, out_channels, norm=norm, top_block=None)
+        shapes = self.fpn.output_shape()
+        for name in shapes:
+            # FPN gives its laterals the norm as well.
+            in_channels = getattr(self.fpn, f"fpn_lateral{name[1:]}").in_channels
+            lateral = Conv2d(in_channels, out_channels, kernel_size=1)
+            setattr(self.fpn, f"fpn_lateral{name[1:]}", lateral)
+        self.fpn.lateral_convs = [
+            getattr(self.fpn, f"fpn_lateral{name[1:]}") for name in reversed(shapes)
+        ]
+
+        def conv(stride: int) -> Conv2d:
+            return Conv2d(
+                out_channels,
+                out_channels,
+                kernel_size=3,
+                stride=stride,
+                padding=1,
+                bias=norm == "",
+                norm=get_norm(norm, out_channels),
+            )
+
+        self.downsample = nn.ModuleList(conv(stride=2) for _ in range(len(shapes) - 1))
+        self.output = nn.ModuleList(
+            DeformConvWithOffset(out_channels, out_channels, norm=get_norm(norm, out_channels))
+            if deform
+            else conv(stride=1)
+            for _ in shapes
+        )
+        self.p6, self.p7 = conv(stride=2), conv(stride=2)
+        self._strides = [shape.stride for shape in shapes.values()]
+        self._strides += [2 * self._strides[-1], 4 * self._strides[-1]]
+        self._channels = out_channels
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and not name.startswith("fpn.bottom_up."):
+                # The reference's offset branches too start at random in this neck.
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    @property
+    def size_divisibility(self) -> int:
+        return self.fpn.size_divisibility
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {
+            f"p{level}": ShapeSpec(channels=self._channels, stride=stride)
+            for level, stride in enumerate(self._strides, start=3)
+        }
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Compute the levels of images (N, 3, H, W), H and W multiples of `size_divisibility`."""
+        fine, *coarser = self.fpn(x).values()
+        levels = [fine]
+        for downsample, level in zip(self.downsample, coarser):
+            levels.append(level + downsample(levels[-1]))
+        levels = [output(level) for output, level in zip(self.output, levels)]
+        levels.append(self.p6(levels[-1]))
+        levels.append(self.p7(F.relu(levels[-1])))
+        return dict(zip(self.output_shape(), levels))
+
+
+@BACKBONE_REGISTRY.register()
+def build_vfnet_res2net_pafpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PAFPN:
+    """Res2Net with the PAFPN of VFNet-X."""
+    return PAFPN(
+        build_res2net(cfg, input_shape),
+        cfg.MODEL.FPN.IN_FEATURES,
+        cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.PAFPN.NORM,
+        deform=cfg.MODEL.PAFPN.DEFORM,
+    )

@@ -1,0 +1,145 @@
+"""Res2Net v1d (https://arxiv.org/abs/1904.01169) as blocks and stem for Detectron2's `ResNet`."""
+
+import fvcore.nn.weight_init as weight_init
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
+from detectron2.modeling import BACKBONE_REGISTRY
+from detectron2.modeling.backbone.fpn import FPN
+from detectron2.modeling.backbone.resnet import ResNet
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...errors import UserError
+from ..deform_conv import DeformConvWithOffset
+from .resnet import BLOCKS_PER_STAGE, build_fpn, is_deformable, put_together
+
+
+class DeepStem(CNNBlockBase):
+    """Three 3x3 convolutions, the first of stride 2, and a max pooling: stride 4 in all."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm: str):
+        super().__init__(in_channels, out_channels, 4)
+        half = out_channels // 2
+        self.conv1 = _conv(in_channels, half, 3, norm, stride=2)
+        self.conv2 = _conv(half, half, 3, norm)
+        self.conv3 = _conv(half, out_channels, 3, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in (self.conv1, self.conv2, self.conv3):
+            x = F.relu_(conv(x))
+        return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+
+
+class Res2NetBlock(CNNBlockBase):
+    """A bottleneck whose 3x3 convolution is a chain over groups of channels ("scales").
+
+    The first block of a stage convolves each group alone and pools the last one; in the others each
+    convolution adds what the one before it gave. The shortcut of a first block is an average
+    pooling and a 1x1 convolution ("v1d").
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: int,
+        scales: int,
+        first: bool,
+        stride: int = 1,
+        norm: str = "BN",
+        deform: bool = False,
+    ):
+        """
+        Args:
+            width: channels of one scale.
+            scales: groups of channels; all but the last are convolved.
+            first: whether this is the first block of its stage.
+            stride: of a first block.
+            norm: a name of `get_norm`.
+            deform: make the 3x3 convolutions DCNv2.
+        """
+        super().__init__(in_channels, out_channels, stride)
+        self.first = first
+        self.shortcut = _conv(in_channels, out_channels, 1, norm) if first else None
+        self.conv1 = _conv(in_channels, scales * width, 1, norm)
+        self.convs = nn.ModuleList(
+            DeformConvWithOffset(width, width, stride=stride, norm=get_norm(norm, width))
+            if deform
+            else _conv(width, width, 3, norm, stride)
+            for _ in range(scales - 1)
+        )
+        self.conv3 = _conv(scales * width, out_channels, 1, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = F.relu_(self.conv1(x)).chunk(len(self.convs) + 1, dim=1)
+        outputs: list[Tensor] = []
+        for conv, group in zip(self.convs, groups):
+            chained = group if self.first or not outputs else outputs[-1] + group
+            outputs.append(F.relu(conv(chained)))
+        last = groups[-1]
+        if self.stride > 1:
+            last = F.avg_pool2d(last, kernel_size=3, stride=self.stride, padding=1)
+        out = self.conv3(torch.cat([*outputs, last], dim=1))
+        return F.relu_(out + self._shortcut(x))
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        if self.shortcut is None:
+            return x
+        if self.stride > 1:
+            x = F.avg_pool2d(x, self.stride, self.stride, ceil_mode=True, count_include_pad=False)
+        return self.shortcut(x)
+
+
+def _conv(
+    in_channels: int, out_channels: int, kernel_size: int, norm: str, stride: int = 1
+) -> Conv2d:
+    conv = Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=kernel_size // 2,
+        bias=False,
+        norm=get_norm(norm, out_channels),
+    )
+    weight_init.c2_msra_fill(conv)
+    return conv
+
+
+def build_res2net(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
+    """The Res2Net that `MODEL.RESNETS` and `MODEL.RES2NET` describe.
+
+    `RES2NET.BASE_WIDTH` is the width of one scale in res2, doubled per stage; `NUM_GROUPS` and
+    `WIDTH_PER_GROUP` play no part.
+    """
+    resnets, res2net = cfg.MODEL.RESNETS, cfg.MODEL.RES2NET
+    depth = resnets.DEPTH
+    if depth not in BLOCKS_PER_STAGE or depth < 50:
+        raise UserError(f"Res2Net needs MODEL.RESNETS.DEPTH 50, 101 or 152, got {depth}")
+    stem = DeepStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)
+    stages = []
+    in_channels, out_channels = resnets.STEM_OUT_CHANNELS, resnets.RES2_OUT_CHANNELS
+    for index, num_blocks in enumerate(BLOCKS_PER_STAGE[depth]):
+        blocks = ResNet.make_stage(
+            Res2NetBlock,
+            num_blocks,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            first_per_block=[True] + [False] * (num_blocks - 1),
+            stride_per_block=[1 if index == 0 else 2] + [1] * (num_blocks - 1),
+            width=res2net.BASE_WIDTH * 2**index,
+            scales=res2net.SCALES,
+            norm=resnets.NORM,
+            deform=is_deformable(resnets, index),
+        )
+        in_channels, out_channels = out_channels, 2 * out_channels
+        stages.append(blocks)
+    return put_together(cfg, stem, stages)
+
+
+@BACKBONE_REGISTRY.register()
+def build_vfnet_res2net_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Res2Net with FPN: P3 to P5 from `FPN.IN_FEATURES`, P6 and P7 from P5."""
+    return build_fpn(cfg, build_res2net(cfg, input_shape))
