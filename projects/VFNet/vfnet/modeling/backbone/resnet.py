@@ -96,7 +96,7 @@ def build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
 
 
 def put_together(cfg: CfgNode, stem: nn.Module, stages: list[list[nn.Module]]) -> ResNet:
-    """A ResNet of these parts: how it starts, what it gives, what is frozen, how its norms train."""
+    """A ResNet of these parts: its start, outputs, frozen stages and batch norms as configured."""
     if cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL:
         _zero_init_residual(stages)
     resnet_class = NormEvalResNet if cfg.MODEL.VFNET.BACKBONE_NORM_EVAL else ResNet
