@@ -5,7 +5,10 @@
 PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 
-.PHONY: demo test lint setup clean
+.PHONY: help demo test lint setup clean
+
+help:
+	@echo "make demo | test | lint | setup | clean: see README.md and CONTRIBUTING.md"
 
 demo: setup
 	$(VENV_PYTHON) demo/shapes.py

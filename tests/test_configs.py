@@ -177,9 +177,16 @@ def test_ablations(name, loss, star, refine, box_weight):
 
 
 def test_unweighted_differs_from_the_model_in_one_key():
-    assert keys_of("ablation/vfnet_R50_1x_unweighted.yaml") == {
-        "MODEL.VFNET.VARIFOCAL_IOU_WEIGHTED": False
-    }
+    keys = keys_of("ablation/vfnet_R50_1x_unweighted.yaml")
+    del keys["OUTPUT_DIR"]
+    assert keys == {"MODEL.VFNET.VARIFOCAL_IOU_WEIGHTED": False}
+
+
+def test_every_run_has_a_folder_of_its_own():
+    runs = [name for name in ALL if not Path(name).name.startswith("Base-")]
+    folders = [load(name).OUTPUT_DIR for name in runs]
+    assert len(set(folders)) == len(runs)
+    assert all(folder.startswith("./output/") for folder in folders)
 
 
 def test_check_expects_the_published_ap_of_the_published_file():

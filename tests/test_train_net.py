@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from vfnet.engine import check_run, load_config
+
 from .engine.command import run_python
 from .engine.tiny import CONFIG
 
@@ -158,6 +160,16 @@ def test_a_diverged_run_ends_with_one_line(command, tmp_path):
     assert "Traceback" not in done.stderr + done.stdout
     assert "NonFiniteLossError" in (tmp_path / "log.txt").read_text()
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000000.pth"
+
+
+def test_a_fresh_run_in_a_used_folder_is_warned_of(six_iterations, tmp_path):
+    def lines(folder, resuming):
+        cfg = load_config(str(CONFIG), ["OUTPUT_DIR", str(folder)])
+        return check_run(cfg, cfg.DATASETS.TRAIN, "", training=True, resuming=resuming)
+
+    (line,) = lines(six_iterations, resuming=False)
+    assert f"{six_iterations} holds checkpoints of an earlier run" in line
+    assert lines(six_iterations, resuming=True) == lines(tmp_path, resuming=False) == []
 
 
 def test_bad_input_to_the_real_command(command, six_iterations):

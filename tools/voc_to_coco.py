@@ -60,6 +60,12 @@ def convert(args: argparse.Namespace) -> None:
     for folder in (args.annotations, args.images):
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder.")
+    if args.split is None and args.output.is_dir():
+        raise UserError(f"--output {args.output} is a folder; without --split it is a json file")
+    if args.split is not None and args.output.suffix == ".json":
+        raise UserError(f"--output {args.output} is a json file; with --split it is a folder")
+    if args.split is not None and not 0 < args.split < 1:
+        raise UserError(f"--split is the share of training images, 0 to 1; got {args.split:g}")
     content = voc_to_coco(read_voc(args.annotations, args.images), args.classes, args.difficult)
     if args.split is None:
         outputs = {args.output: content}

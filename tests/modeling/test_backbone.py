@@ -111,6 +111,8 @@ def test_stem_and_res2_are_frozen_and_the_other_norms_learn_with_fixed_statistic
     bottom_up = backbone.bottom_up
     frozen = [bottom_up.stem, bottom_up.res2]
     assert not any(p.requires_grad for module in frozen for p in module.parameters())
+    # Which converted weights lack, so that Detectron2 would warn of it.
+    assert not [n for n in bottom_up.res2.state_dict() if n.endswith("num_batches_tracked")]
     norm = bottom_up.res3[0].conv1.norm
     assert norm.weight.requires_grad
     before = norm.running_mean.clone()

@@ -42,6 +42,21 @@ def test_one_file_from_one_folder(repository, tmp_path, capsys):
     assert content["annotations"][0]["bbox"] == [1, 2, 10, 20]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output", "."], "is a folder; without --split it is a json file"),
+        (["--output", "all.json", "--split", "0.8"], "is a json file; with --split it is a folder"),
+        (["--output", "out", "--split", "80"], "share of training images, 0 to 1; got 80"),
+    ],
+)
+def test_an_output_that_cannot_be_meant(repository, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        run(repository, "--annotations", tmp_path, "--images", tmp_path, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_error_is_one_line_and_overwrites_nothing(repository, tmp_path):
     output = tmp_path / "all.json"
     output.write_text("old")

@@ -88,7 +88,10 @@ class VFNetCheckpointer(DetectionCheckpointer):
         try:
             local = self.path_manager.get_local_path(without_query)
         except OSError as error:
-            raise UserError(f"the weights {path} cannot be fetched ({error})") from error
+            raise UserError(
+                f"the weights {path} cannot be fetched ({error}): download them elsewhere and set "
+                "MODEL.WEIGHTS to the file, or MODEL.WEIGHTS \"''\" to start without"
+            ) from error
         if not os.path.isfile(local):
             raise UserError(
                 f"there is no checkpoint at {path}: set MODEL.WEIGHTS to an existing file or URL"

@@ -209,7 +209,10 @@ def _usable_records(cfg: CfgNode, records: list[Record]) -> list[Record]:
         records = filter_images_with_only_crowd_annotations(records)  # logs how many
     else:
         empty = sum(not record["annotations"] for record in records)
-        logger.info(f"{empty} of {len(records)} training images have no box; they are trained on.")
+        if empty:
+            logger.info(
+                f"{empty} of {len(records)} training images have no box, and are trained on"
+            )
     if not records:
         raise UserError(
             f"No image of {', '.join(cfg.DATASETS.TRAIN)} has a usable box. Check the annotations, "

@@ -113,7 +113,16 @@ def check_run(
         VFNetCheckpointer(model, whole_detector=resuming or not training).load(
             weights, checkpointables=[]
         )
+    if training and not resuming and os.path.isfile(_last_checkpoint(cfg.OUTPUT_DIR)):
+        lines.append(
+            f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds checkpoints of an earlier run, which this one will "
+            "replace where names are the same; --resume would continue it"
+        )
     return lines
+
+
+def _last_checkpoint(output_dir: str) -> str:
+    return os.path.join(output_dir, "last_checkpoint")
 
 
 def checkpoint_to_continue(output_dir: str, *, required: bool) -> str:
@@ -122,7 +131,7 @@ def checkpoint_to_continue(output_dir: str, *, required: bool) -> str:
     Raises:
         UserError: there is none and it is required, or the one named last is gone.
     """
-    tag = os.path.join(output_dir, "last_checkpoint")
+    tag = _last_checkpoint(output_dir)
     if not os.path.isfile(tag):
         if required:
             raise UserError(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
+from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone.fpn import FPN, LastLevelP6P7
 from detectron2.modeling.backbone.resnet import (
@@ -100,12 +100,17 @@ def put_together(cfg: CfgNode, stem: nn.Module, stages: list[list[nn.Module]]) -
     if cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL:
         _zero_init_residual(stages)
     resnet_class = NormEvalResNet if cfg.MODEL.VFNET.BACKBONE_NORM_EVAL else ResNet
-    return resnet_class(
+    resnet = resnet_class(
         stem,
         stages,
         out_features=cfg.MODEL.RESNETS.OUT_FEATURES,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
     )
+    for module in resnet.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            # Counts nothing any more; converted weights have none, which would be warned of.
+            module.num_batches_tracked = None
+    return resnet
 
 
 def is_deformable(resnets: CfgNode, index: int) -> bool:
