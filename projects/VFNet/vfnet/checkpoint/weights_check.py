@@ -21,13 +21,13 @@ class _Recipe(NamedTuple):
 _RGB_MEAN, _RGB_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 _BGR_MEAN, _BGR_STD = _RGB_MEAN[::-1], _RGB_STD[::-1]
 
-_TORCHVISION = _Recipe("torchvision's weights", _RGB_MEAN, _RGB_STD, "RGB", False)
-_MMDET = _Recipe("mmdet's and torchvision's weights", _RGB_MEAN, _RGB_STD, "RGB", False)
+# mmdet's models start from torchvision's.
+_TORCHVISION = _Recipe("mmdet's and torchvision's weights", _RGB_MEAN, _RGB_STD, "RGB", False)
 _MSRA = _Recipe("MSRA's weights", _BGR_MEAN, [1.0, 1.0, 1.0], "BGR", True)
 _FAIR = _Recipe("FAIR's weights", _BGR_MEAN, _BGR_STD, "BGR", False)
 
 _KNOWN = [
-    (r"mmdet:", _MMDET),
+    (r"mmdet:", _TORCHVISION),
     (r"(.*/)?ImageNetPretrained/torchvision/", _TORCHVISION),
     (r"(.*/)?ImageNetPretrained/MSRA/", _MSRA),
     (r"(.*/)?ImageNetPretrained/FAIR/", _FAIR),

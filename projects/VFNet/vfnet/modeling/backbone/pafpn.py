@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..deform_conv import DeformConvWithOffset
 from .res2net import build_res2net
+from .resnet import init_neck
 
 
 class PAFPN(Backbone):
@@ -70,15 +71,7 @@ class PAFPN(Backbone):
         self._strides = [shape.stride for shape in shapes.values()]
         self._strides += [2 * self._strides[-1], 4 * self._strides[-1]]
         self._channels = out_channels
-        self._init_weights()
-
-    def _init_weights(self) -> None:
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and not name.startswith("fpn.bottom_up."):
-                # The reference's offset branches too start at random in this neck.
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_neck(self, bottom_up)  # offset branches too: the reference's start at random here
 
     @property
     def size_divisibility(self) -> int:

@@ -178,9 +178,15 @@ def build_fpn(cfg: CfgNode, bottom_up: ResNet) -> FPN:
         top_block=LastLevelP6P7(channels, channels, in_feature="p5"),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
-    for name, module in fpn.named_modules():
-        if isinstance(module, nn.Conv2d) and not name.startswith("bottom_up."):
+    init_neck(fpn, bottom_up)
+    return fpn
+
+
+def init_neck(neck: nn.Module, bottom_up: nn.Module) -> None:
+    """Initialise every convolution of a neck, its `bottom_up` apart: Xavier uniform, bias 0."""
+    below = set(bottom_up.modules())
+    for module in neck.modules():
+        if isinstance(module, nn.Conv2d) and module not in below:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    return fpn
