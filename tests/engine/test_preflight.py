@@ -1,4 +1,4 @@
-"""What is checked and said before a run starts. The checks of whole runs: test_train_net.py."""
+"""What is checked and said before a run starts. The checks of whole runs: tests/train_net."""
 
 import pytest
 from detectron2.utils import comm

@@ -1,0 +1,23 @@
+"""What the tests of `train_net.py` share beside fixtures."""
+
+import torch
+
+# Flips, sizes, and batch norms whose statistics move: all that a continued run has to repeat.
+EVERYTHING_RANDOM = (
+    "INPUT.RANDOM_FLIP",
+    "horizontal",
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING",
+    "range",
+    "MODEL.VFNET.BACKBONE_NORM_EVAL",
+    "False",
+)
+
+
+def snapshot(folder):
+    """Return the files of a folder and what they hold."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def weights(path):
+    """Return a checkpoint's tensors by name."""
+    return torch.load(path, weights_only=True)["model"]
