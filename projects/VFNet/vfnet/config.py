@@ -10,6 +10,8 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     _add_loss_keys(cfg.MODEL.VFNET)
     _add_test_keys(cfg.MODEL.VFNET)
     _add_backbone_keys(cfg)
+    _add_augmentation_keys(cfg)
+    _add_averaging_keys(cfg.SOLVER)
 
     # Own data: a list of [name, json file in COCO's format, folder of the images].
     cfg.DATASETS.COCO_FORMAT = []
@@ -80,6 +82,40 @@ def _add_test_keys(vfnet: CfgNode) -> None:
     vfnet.NMS_TYPE = "nms"
     vfnet.SOFT_NMS_SIGMA = 0.5
     vfnet.SOFT_NMS_MIN_SCORE = 0.001
+
+
+def _add_augmentation_keys(cfg: CfgNode) -> None:
+    # Probability of cropping a training image, where INPUT.CROP.ENABLED is True.
+    cfg.INPUT.CROP.PROBABILITY = 1.0
+    # [lowest, highest] bound of the long edge, in pixels, drawn anew for each training image;
+    # empty: MAX_SIZE_TRAIN. MIN_SIZE_TRAIN is drawn independently of it.
+    cfg.INPUT.MAX_SIZE_TRAIN_RANGE = ()
+    # Black rectangles over resized training images (https://arxiv.org/abs/1708.04552).
+    cfg.INPUT.CUTOUT = CfgNode()
+    cfg.INPUT.CUTOUT.ENABLED = False
+    cfg.INPUT.CUTOUT.PROBABILITY = 0.5
+    # Fewest and most rectangles in an image; their (width, height) in pixels, drawn uniformly.
+    cfg.INPUT.CUTOUT.NUM_HOLES = (5, 10)
+    cfg.INPUT.CUTOUT.SIZES = (
+        *((4, 4), (4, 8), (8, 4), (8, 8), (16, 8), (8, 16), (16, 16)),
+        *((16, 32), (32, 16), (32, 32), (32, 48), (48, 32), (48, 48)),
+    )
+    # Bound of the long edge for each of TEST.AUG.MIN_SIZES; empty: TEST.AUG.MAX_SIZE for all.
+    cfg.TEST.AUG.MAX_SIZES = ()
+
+
+def _add_averaging_keys(solver: CfgNode) -> None:
+    # Stochastic weight averaging of a finished run (https://arxiv.org/abs/2012.12645): MAX_ITER is
+    # divided into CYCLES equal cosine cycles, from BASE_LR to BASE_LR times END_LR_FACTOR, and the
+    # weights at their ends are averaged. No warm-up, no STEPS.
+    solver.SWA = CfgNode()
+    solver.SWA.ENABLED = False
+    solver.SWA.CYCLES = 12
+    solver.SWA.END_LR_FACTOR = 0.01
+    # Exponential moving average of the weights, updated after each iteration.
+    solver.EMA = CfgNode()
+    solver.EMA.ENABLED = False
+    solver.EMA.DECAY = 0.9998
 
 
 def _add_backbone_keys(cfg: CfgNode) -> None:

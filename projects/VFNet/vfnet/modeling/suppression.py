@@ -1,7 +1,7 @@
 """From scores of all locations to candidates, and from candidates to detections."""
 
 from functools import partial
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import torch
 from detectron2.layers import batched_nms
@@ -9,6 +9,18 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from ..errors import UserError
+
+
+class Candidates(NamedTuple):
+    """What suppression chooses from: C (box, class) pairs of one image.
+
+    boxes: (C, 4), x1, y1, x2, y2 in pixels. scores, classes: (C,).
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+
 
 # Scores of one level (R, K) -> location, class and score of its candidates, (C,) each.
 CandidateRule = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]

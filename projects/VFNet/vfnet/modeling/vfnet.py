@@ -16,7 +16,13 @@ from ..errors import UserError
 from .assignment import grid_points
 from .head import HeadOutput, VFNetHead
 from .losses import ClassificationLoss, build_classification_loss, iou_weighted_giou_loss
-from .suppression import CandidateRule, Suppression, build_candidate_rule, build_suppression
+from .suppression import (
+    CandidateRule,
+    Candidates,
+    Suppression,
+    build_candidate_rule,
+    build_suppression,
+)
 from .targets import Targets, assign_targets
 
 
@@ -209,13 +215,20 @@ class VFNet(DenseDetector):
         self, images: ImageList, features: list[Tensor], predictions: HeadOutput
     ) -> list[Instances]:
         """Detections of each image, in pixels of the resized image, best first."""
+        candidates = self.candidates(images, features, predictions)
+        return [self.suppress(*pair) for pair in zip(candidates, images.image_sizes)]
+
+    def candidates(
+        self, images: ImageList, features: list[Tensor], predictions: HeadOutput
+    ) -> list[Candidates]:
+        """What suppression chooses from, of each image, in pixels of the resized image."""
         distances = predictions.refined_distances or predictions.distances
         level_points = self.points(features).split([h * w for h, w in _sizes(features)])
         logits, distances = self._transpose_dense_predictions(
             [predictions.logits, distances], [self.num_classes, 4]
         )
         return [
-            self.inference_single_image(
+            self.candidates_single_image(
                 level_points,
                 [level[i].float().sigmoid() for level in logits],
                 [level[i] for level in distances],
@@ -224,19 +237,17 @@ class VFNet(DenseDetector):
             for i, image_size in enumerate(images.image_sizes)
         ]
 
-    def inference_single_image(
+    def candidates_single_image(
         self,
         level_points: Sequence[Tensor],
         level_scores: list[Tensor],
         level_distances: list[Tensor],
         image_size: tuple[int, int],
-    ) -> Instances:
-        """Detect in one image.
+    ) -> Candidates:
+        """Choose and decode the candidates of one image.
 
         Args:
-            level_points: (H W, 2) of each level, where the locations stand.
-            level_scores: (H W, K) of each level.
-            level_distances: (H W, 4) of each level.
+            level_points, level_scores, level_distances: (H W, 2), (H W, K), (H W, 4) of each level.
             image_size: (H, W) before padding.
         """
         boxes, scores, classes = [], [], []
@@ -245,19 +256,23 @@ class VFNet(DenseDetector):
             boxes.append(decode(points[location], distances[location]))
             scores.append(score)
             classes.append(label)
-        candidates = Boxes(torch.cat(boxes))
+        clipped = Boxes(torch.cat(boxes))
         # Clipped before suppression, as the reference does: what overlaps outside the image must
         # not decide.
-        candidates.clip(image_size)
-        nonempty = candidates.nonempty()
-        kept_boxes = candidates.tensor[nonempty]
-        kept_scores, kept_classes = torch.cat(scores)[nonempty], torch.cat(classes)[nonempty]
-        kept, score = self.suppression(kept_boxes, kept_scores, kept_classes)
+        clipped.clip(image_size)
+        nonempty = clipped.nonempty()
+        return Candidates(
+            clipped.tensor[nonempty], torch.cat(scores)[nonempty], torch.cat(classes)[nonempty]
+        )
+
+    def suppress(self, candidates: Candidates, image_size: tuple[int, int]) -> Instances:
+        """From the candidates of an image of this (H, W) to its detections, best first."""
+        kept, scores = self.suppression(*candidates)
         return Instances(
             image_size,
-            pred_boxes=Boxes(kept_boxes[kept]),
-            scores=score,
-            pred_classes=kept_classes[kept],
+            pred_boxes=Boxes(candidates.boxes[kept]),
+            scores=scores,
+            pred_classes=candidates.classes[kept],
         )
 
 
