@@ -3,7 +3,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import box_iou
 
-from vfnet.modeling.assignment import atss_match, grid_points
+from vfnet.modeling.assignment import atss_match, atss_match_batch, grid_points
 
 STRIDES = (8, 16, 32, 64, 128)
 
@@ -124,6 +124,30 @@ def test_boxes_far_outside_the_map_do_no_harm():
     locations, gt_index = atss_match(boxes, pyramid(128, 128), STRIDES)
     assert len(locations) > 0
     assert gt_index.unique().tolist() == [2]
+
+
+def test_a_batch_in_one_go_is_its_images_one_by_one():
+    generator = torch.Generator().manual_seed(5)
+    sizes, counts = [(320, 480), (64, 96), (200, 320), (480, 300)], (7, 3, 0, 12)
+    boxes = [random_boxes(n, *size, generator) for n, size in zip(counts, sizes)]
+    feature_sizes = pyramid(480, 480)
+    num_locations = sum(height * width for height, width in feature_sizes)
+    expected = [
+        atss_match(b, feature_sizes, STRIDES, valid_sizes=pyramid(*size))
+        for b, size in zip(boxes, sizes)
+    ]
+    locations, gt_index = atss_match_batch(
+        torch.cat(boxes),
+        torch.arange(4).repeat_interleave(torch.tensor(counts)),
+        torch.tensor([pyramid(*size) for size in sizes]),
+        feature_sizes,
+        STRIDES,
+    )
+    first_box = [0, 7, 10, 10]
+    assert torch.equal(
+        locations, torch.cat([e[0] + i * num_locations for i, e in enumerate(expected)])
+    )
+    assert torch.equal(gt_index, torch.cat([e[1] + first for e, first in zip(expected, first_box)]))
 
 
 class CountElements(TorchDispatchMode):

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from tests.compare import relative_difference
 from vfnet.errors import UserError
 from vfnet.modeling.losses import (
+    Positives,
     build_classification_loss,
     focal_loss,
     iou_and_giou,
@@ -157,10 +158,10 @@ def test_box_loss_of_no_box_is_zero_with_a_gradient():
 
 
 def test_padding_learns_under_varifocal_loss_alone():
-    logits, targets = torch.zeros(2, 3), torch.zeros(2, 3)
-    valid = torch.tensor([True, False])
+    logits, valid = torch.zeros(2, 3), torch.tensor([True, False])
+    none = Positives(*torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0))
     sums = {
-        name: build_classification_loss(name)(logits, targets, valid).item()
+        name: build_classification_loss(name)(logits, none, valid).item()
         for name in ("varifocal", "quality_focal", "focal")
     }
     assert sums["varifocal"] == pytest.approx(6 * 0.75 / 4 * math.log(2))

@@ -42,52 +42,118 @@ def atss_match(
         locations, gt_index: both (P,) int64; locations ascending, numbered level by level, row by
         row over `feature_sizes`.
     """
+    own_sizes = feature_sizes if valid_sizes is None else valid_sizes
+    return atss_match_batch(
+        gt_boxes,
+        torch.zeros(len(gt_boxes), dtype=torch.int64, device=gt_boxes.device),
+        torch.tensor([own_sizes], dtype=torch.int64, device=gt_boxes.device),
+        feature_sizes,
+        strides,
+        topk,
+        anchor_scale,
+    )
+
+
+@torch.no_grad()
+def atss_match_batch(
+    gt_boxes: Tensor,
+    image: Tensor,
+    valid_sizes: Tensor,
+    feature_sizes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    topk: int = 9,
+    anchor_scale: float = 8.0,
+) -> tuple[Tensor, Tensor]:
+    """`atss_match` of all images of a batch in one go; R = locations of an image.
+
+    Args:
+        gt_boxes: (M, 4), of all images.
+        image: (M,) int64, the image that a box belongs to.
+        valid_sizes: (N, levels, 2) int64, (H, W), the part of each level that belongs to an image.
+        feature_sizes, strides, topk, anchor_scale: as in `atss_match`.
+
+    Returns:
+        locations: (P,) int64, ascending, image by image: location + image x R.
+        gt_index: (P,) int64, into `gt_boxes`.
+    """
     if len(gt_boxes) == 0:
         empty = torch.zeros(0, dtype=torch.int64, device=gt_boxes.device)
         return empty, empty.clone()
 
     gt_boxes = gt_boxes.float()
     centres = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2  # (M, 2)
-    locations, ious, inside = [], [], []
-    first_location = 0
-    for (height, width), (valid_height, valid_width), stride in zip(
-        feature_sizes, feature_sizes if valid_sizes is None else valid_sizes, strides
-    ):
-        row, column = _nearest_cells(centres, valid_height, valid_width, stride, topk)  # (k, M)
+    first_location = image * sum(height * width for height, width in feature_sizes)
+    locations, ious, inside, exists = [], [], [], []
+    for level, ((height, width), stride) in enumerate(zip(feature_sizes, strides)):
+        window = (min(topk, height), min(topk, width))
+        own_height, own_width = valid_sizes[image, level].unbind(dim=1)  # (M,) each
+        row, column = _nearest_cells(centres, own_height, own_width, window, stride, topk)
         points = torch.stack((column, row), dim=-1) * float(stride)  # (k, M, 2)
         locations.append(first_location + row * width + column)
         ious.append(_anchor_iou(points, anchor_scale * stride / 2, gt_boxes))
         sides = torch.cat((points - gt_boxes[:, :2], gt_boxes[:, 2:] - points), dim=-1)
         inside.append(sides.amin(dim=-1) > 0.01)
-        first_location += height * width
+        exists.append((row < own_height) & (column < own_width))
+        first_location = first_location + height * width
 
-    iou = torch.cat(ious)  # (C, M)
-    threshold = iou.mean(dim=0) + iou.std(dim=0)
-    positive = (iou >= threshold) & torch.cat(inside)
+    iou, is_candidate = torch.cat(ious), torch.cat(exists)
+    positive = (iou >= _threshold(iou, is_candidate)) & torch.cat(inside) & is_candidate
     return _best_claims(torch.cat(locations), iou, positive)
 
 
 def _nearest_cells(
-    centres: Tensor, height: int, width: int, stride: int, topk: int
+    centres: Tensor,
+    height: Tensor,
+    width: Tensor,
+    window: tuple[int, int],
+    stride: int,
+    topk: int,
 ) -> tuple[Tensor, Tensor]:
-    """The cells of a level nearest each centre -> row, column, both (min(topk, H W), M) int64.
+    """The cells of a level nearest each centre -> row, column, both (k, M) int64.
 
     The topk cells nearest a point, along one axis, are consecutive; those of the plane lie in the
     product of both runs, since whatever is farther along an axis has topk nearer cells before it.
+
+    Args:
+        centres: (M, 2).
+        height, width: (M,), the part of the level that belongs to the box's image. A smaller part
+            than the window has fewer cells; those outside it come last.
+        window: (rows, columns) that are searched: topk, or all that the level has.
     """
-    run = topk / 2
-    first_column = (centres[:, 0] / stride - run).ceil().clamp(0, max(width - topk, 0)).long()
-    first_row = (centres[:, 1] / stride - run).ceil().clamp(0, max(height - topk, 0)).long()
-    window_width, window_height = min(topk, width), min(topk, height)
-    cell = torch.arange(window_height * window_width, device=centres.device)[:, None]
-    row = first_row + torch.div(cell, window_width, rounding_mode="floor")  # (cells, M)
-    column = first_column + cell % window_width
-    distance_x = column * stride - centres[:, 0]
-    distance_y = row * stride - centres[:, 1]
-    distance = (distance_x.square() + distance_y.square()).sqrt()
-    # Stable: cells are numbered by ascending location, so the lower one wins where they tie.
-    nearest = distance.argsort(dim=0, stable=True)[:topk]
-    return row.gather(0, nearest), column.gather(0, nearest)
+    first_row, distance_y = _window_along(centres[:, 1], height, window[0], stride, topk)
+    first_column, distance_x = _window_along(centres[:, 0], width, window[1], stride, topk)
+    distance = (distance_x.square()[:, None, :] + distance_y.square()[:, :, None]).sqrt()
+    # Floats that are not negative sort as their bits do. With the cell's number behind them, which
+    # ascends with its location, the lower location wins where distances tie.
+    num_cells = window[0] * window[1]
+    order = torch.arange(num_cells, device=centres.device)
+    key = distance.view(torch.int32).flatten(1).long() * num_cells + order  # (M, cells)
+    cell = key.topk(min(topk, num_cells), largest=False).values % num_cells  # (M, k)
+    row = first_row[:, None] + torch.div(cell, window[1], rounding_mode="floor")
+    column = first_column[:, None] + cell % window[1]
+    return row.T, column.T
+
+
+def _window_along(
+    centre: Tensor, size: Tensor, window: int, stride: int, topk: int
+) -> tuple[Tensor, Tensor]:
+    """Where a window begins along one axis (M,), and its cells' distances in pixels (M, window).
+
+    `centre` and `size`, the cells that there are, are (M,); other cells are infinitely far.
+    """
+    first = (centre / stride - topk / 2).ceil().clamp(min=0)
+    first = torch.minimum(first, (size - topk).clamp(min=0)).long()
+    cell = first[:, None] + torch.arange(window, device=centre.device)
+    distance = cell * stride - centre[:, None]
+    return first, distance.masked_fill_(cell >= size[:, None], float("inf"))
+
+
+def _threshold(iou: Tensor, is_candidate: Tensor) -> Tensor:
+    """Mean plus standard deviation (unbiased) of each box's candidates: (C, M) twice -> (M,)."""
+    count = is_candidate.sum(dim=0)
+    mean = (iou * is_candidate).sum(dim=0) / count
+    variance = ((iou - mean) * is_candidate).square().sum(dim=0) / (count - 1)
+    return mean + variance.sqrt()
 
 
 def _anchor_iou(points: Tensor, half_side: float, gt_boxes: Tensor) -> Tensor:

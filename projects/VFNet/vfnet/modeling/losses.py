@@ -5,7 +5,7 @@ ground truth at the ground-truth class of a positive location, 0 elsewhere).
 """
 
 from functools import partial
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import torch
 from fvcore.nn import sigmoid_focal_loss
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import UserError
+from .varifocal_sum import varifocal_loss_sum
 
 
 def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
@@ -131,9 +132,21 @@ def iou_weighted_giou_loss(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tens
     return (q * (1 - giou)).sum(), q
 
 
-# Classification loss of a batch: logits (A, C), targets q (A, C) and valid (A,), which locations
-# lie in their own image and not in the padding of the batch -> the sum over all of them.
-ClassificationLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+class Positives(NamedTuple):
+    """The targets of classification that are not 0: P of them.
+
+    row, column: (P,) int64, location and class, each pair once.
+    quality: (P,) float32, q.
+    """
+
+    row: Tensor
+    column: Tensor
+    quality: Tensor
+
+
+# Classification loss of a batch: logits (A, C), positives, and valid (A,), which locations lie in
+# their own image and not in the padding of the batch -> the sum over all of them.
+ClassificationLoss = Callable[[Tensor, Positives, Tensor], Tensor]
 
 
 def build_classification_loss(
@@ -146,9 +159,10 @@ def build_classification_loss(
         alpha, gamma, iou_weighted: of varifocal loss.
     """
     if name == "varifocal":
-        loss = partial(varifocal_loss, alpha=alpha, gamma=gamma, iou_weighted=iou_weighted)
         # Padding learns background, as the published models were trained.
-        return lambda logits, targets, valid: loss(logits, targets, reduction="sum")
+        return lambda logits, positives, valid: varifocal_loss_sum(
+            logits, *positives, alpha=alpha, gamma=gamma, iou_weighted=iou_weighted
+        )
     if name == "quality_focal":
         return partial(_sum_of_valid, quality_focal_loss)
     if name == "focal":
@@ -159,6 +173,8 @@ def build_classification_loss(
 
 
 def _sum_of_valid(
-    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targets: Tensor, valid: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, positives: Positives, valid: Tensor
 ) -> Tensor:
+    targets = torch.zeros_like(logits, dtype=torch.float32)
+    targets[positives.row, positives.column] = positives.quality
     return (loss(logits, targets) * valid[:, None]).sum()

@@ -7,7 +7,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
-from .assignment import atss_match
+from .assignment import atss_match_batch
 
 Size = tuple[int, int]  # height, width
 
@@ -49,30 +49,28 @@ def assign_targets(
         size_divisibility: what image sides are padded to a multiple of.
         topk, anchor_scale: see `atss_match`.
     """
-    num_locations = sum(height * width for height, width in feature_sizes)
-    index, classes, boxes, unmatched = [], [], [], []
-    valid: list[Tensor] = []
-    for i, (gt, image_size) in enumerate(zip(gt_instances, image_sizes)):
-        gt_boxes, gt_classes = gt.gt_boxes.tensor, gt.gt_classes
-        valid_sizes = own_sizes(image_size, feature_sizes, strides, size_divisibility)
-        locations, gt_index = atss_match(
-            gt_boxes, feature_sizes, strides, topk, anchor_scale, valid_sizes
-        )
-        index.append(locations + i * num_locations)
-        classes.append(gt_classes[gt_index])
-        boxes.append(gt_boxes[gt_index].float())
-        valid.extend(
-            _valid_mask(*sizes, gt_boxes.device) for sizes in zip(feature_sizes, valid_sizes)
-        )
-        matched = torch.zeros(len(gt_boxes), dtype=torch.bool, device=gt_boxes.device)
-        matched[gt_index] = True
-        unmatched.append((~matched).sum())
+    device = gt_instances[0].gt_boxes.device
+    gt_boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances])
+    gt_classes = torch.cat([gt.gt_classes for gt in gt_instances])
+    counts = torch.tensor([len(gt) for gt in gt_instances], device=device)
+    image = torch.arange(len(gt_instances), device=device).repeat_interleave(
+        counts, output_size=len(gt_boxes)
+    )
+    valid_sizes = torch.tensor(
+        [own_sizes(size, feature_sizes, strides, size_divisibility) for size in image_sizes],
+        device=device,
+    )
+    index, gt_index = atss_match_batch(
+        gt_boxes, image, valid_sizes, feature_sizes, strides, topk, anchor_scale
+    )
+    matched = torch.zeros(len(gt_boxes), dtype=torch.bool, device=device)
+    matched[gt_index] = True
     return Targets(
-        torch.cat(index),
-        torch.cat(classes),
-        torch.cat(boxes),
-        torch.cat(valid),
-        torch.stack(unmatched).sum(),
+        index,
+        gt_classes[gt_index],
+        gt_boxes[gt_index].float(),
+        _valid_mask(feature_sizes, valid_sizes),
+        (~matched).sum(),
     )
 
 
@@ -88,7 +86,12 @@ def own_sizes(
     ]
 
 
-def _valid_mask(feature_size: Size, valid_size: Size, device: torch.device) -> Tensor:
-    mask = torch.zeros(feature_size, dtype=torch.bool, device=device)
-    mask[: valid_size[0], : valid_size[1]] = True
-    return mask.flatten()
+def _valid_mask(feature_sizes: Sequence[Size], valid_sizes: Tensor) -> Tensor:
+    """Whether each location lies in its own image: (N, levels, 2) sizes -> (N * R,)."""
+    masks = []
+    for level, (height, width) in enumerate(feature_sizes):
+        own_height, own_width = valid_sizes[:, level].T  # (N,) each
+        rows = torch.arange(height, device=valid_sizes.device) < own_height[:, None]
+        columns = torch.arange(width, device=valid_sizes.device) < own_width[:, None]
+        masks.append((rows[:, :, None] & columns[:, None]).flatten(1))
+    return torch.cat(masks, dim=1).flatten()

@@ -15,7 +15,12 @@ from ..data import publish_class_names
 from ..errors import UserError
 from .assignment import grid_points
 from .head import HeadOutput, VFNetHead
-from .losses import ClassificationLoss, build_classification_loss, iou_weighted_giou_loss
+from .losses import (
+    ClassificationLoss,
+    Positives,
+    build_classification_loss,
+    iou_weighted_giou_loss,
+)
 from .suppression import (
     CandidateRule,
     Candidates,
@@ -176,10 +181,9 @@ class VFNet(DenseDetector):
             box_losses["loss_box_refined"] = box_loss(predictions.refined_distances)
         ious = [iou for _, iou in box_losses.values()]  # the last one is the detections'
 
-        logits = _flatten_levels(predictions.logits).float()  # (N R, K)
-        scores = torch.zeros_like(logits)
-        scores[targets.index, targets.classes] = ious[-1]
-        loss_cls = self.classification_loss(logits, scores, targets.valid)
+        logits = _flatten_levels(predictions.logits)  # (N R, K)
+        positives = Positives(targets.index, targets.classes, ious[-1])
+        loss_cls = self.classification_loss(logits, positives, targets.valid)
 
         # One reduction for all normalisers, on every process and whatever it holds: inside a branch
         # that depends on the data, the processes would wait for each other for ever.
