@@ -1,0 +1,69 @@
+"""Measuring how many images a second the training loader gives."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from detectron2.config import CfgNode
+
+from ..data import build_train_loader, images_per_process
+from ..errors import UserError
+from .benchmark import Run, Samples, Watch, measure, summarise
+from .benchmark_report import Value
+
+
+def time_loader(
+    cfg: CfgNode, workers: Sequence[int], batches: int, repeats: int, skipped: int = 2
+) -> Samples:
+    """Seconds that the training loader takes for an image, at each number of workers, in turns.
+
+    A loader is built anew for each repeat, so that no other one's workers run meanwhile.
+
+    Args:
+        cfg: DATASETS.TRAIN, registered, and what `build_train_loader` reads.
+        workers: processes; 0: the training process itself loads.
+        batches: timed after the first `skipped` ones, which the workers' start is part of.
+
+    Raises:
+        UserError: no batch; and as `build_train_loader`.
+    """
+    if batches < 1:
+        raise UserError(f"expected at least 1 batch to time, got {batches}")
+    runs: dict[str, Run] = {
+        _name(number): partial(_load, _with_workers(cfg, number), batches, skipped)
+        for number in workers
+    }
+    images = batches * images_per_process(cfg)
+    return {
+        name: {part: [s / images for s in seconds] for part, seconds in parts.items()}
+        for name, parts in measure(runs, repeats).items()
+    }
+
+
+def with_rates(samples: Samples) -> dict[str, dict[str, Value]]:
+    """Median and quartiles of an image's seconds, and the images a second of the median."""
+    return {
+        name: {"an image": parts["an image"], "images a second": 1 / parts["an image"].median}
+        for name, parts in summarise(samples).items()
+    }
+
+
+def _name(workers: int) -> str:
+    return f"{workers} worker{'' if workers == 1 else 's'}"
+
+
+def _with_workers(cfg: CfgNode, workers: int) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATALOADER.NUM_WORKERS = workers
+    return cfg
+
+
+def _load(cfg: CfgNode, batches: int, skipped: int, watch: Watch) -> None:
+    stream = iter(build_train_loader(cfg, seed=0))
+    for _ in range(skipped):
+        next(stream)
+    watch.skip()
+    for _ in range(batches):
+        next(stream)
+    watch.mark("an image")
+    del stream  # ends the workers

@@ -1,0 +1,232 @@
+"""What is benchmarked: detectors with the same classes and pictures, and realistic scores.
+
+Random weights alone would make two things unlike a trained detector: activations that double from
+block to block, and scores among which either nothing or everything passes the threshold. Hence the
+fixed batch norms take the statistics of the batch, and the last layer of the scores is scaled and
+shifted so that a given number of candidates passes.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional
+
+import torch
+from detectron2 import model_zoo
+from detectron2.config import CfgNode, instantiate
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import read_image
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..checkpoint import VFNetCheckpointer
+from ..engine import load_config
+from ..errors import UserError
+
+RETINANET = "COCO-Detection/retinanet_R_50_FPN_1x.yaml"
+FCOS = "COCO-Detection/fcos_R_50_FPN_1x.py"
+BASELINES = {"retinanet": RETINANET, "fcos": FCOS}
+
+Batch = list[dict[str, Any]]
+
+
+class Workload(NamedTuple):
+    """What all models of a benchmark are given.
+
+    config_file, overrides: of the VFNet; its classes and its optimizer are everybody's.
+    weights: of the VFNet; "": random ones.
+    image_size: (H, W) in pixels, before padding. image: a picture's file; "": random ones.
+    boxes: ground truths of each picture.
+    candidates: (location, class) pairs of a picture that pass the threshold of scores.
+    precision: what autocast computes in; None: float32, without autocast.
+    """
+
+    config_file: str
+    overrides: tuple[str, ...] = ()
+    weights: str = ""
+    device: str = "cpu"
+    image_size: tuple[int, int] = (800, 1333)
+    image: str = ""
+    batch: int = 1
+    boxes: int = 30
+    candidates: int = 1000
+    precision: Optional[torch.dtype] = None
+    seed: int = 0
+
+    def config(self) -> CfgNode:
+        cfg = load_config(self.config_file, self.overrides)
+        cfg.MODEL.DEVICE = self.device
+        cfg.MODEL.WEIGHTS = self.weights
+        return cfg
+
+    def models(self, baselines: Sequence[str] = ()) -> dict[str, str]:
+        """The name that a model has in tables -> the name that `build_detector` takes."""
+        names = {Path(self.config_file).stem: "vfnet"}
+        return {**names, **{Path(BASELINES[name]).stem: name for name in baselines}}
+
+
+class Detector(NamedTuple):
+    """A dense detector, and what is needed to adjust its scores.
+
+    score_layer: the last convolution of the scores.
+    needed_logits: predictions of the head -> the logits that just pass, for each location of all
+        levels: something that broadcasts to (N, channels, R).
+    """
+
+    model: nn.Module
+    score_layer: nn.Conv2d
+    needed_logits: Callable[[Any], Tensor]
+
+
+def build_detector(name: str, workload: Workload) -> nn.Module:
+    """Build "vfnet", "retinanet" or "fcos" with random weights, made realistic.
+
+    A VFNet with weights of its own is left as it is.
+    """
+    torch.manual_seed(workload.seed)
+    cfg = workload.config()
+    builders = {"vfnet": _vfnet, "retinanet": _retinanet, "fcos": _fcos}
+    detector = builders[name](cfg)
+    detector.model.eval()
+    if name == "vfnet" and workload.weights:
+        VFNetCheckpointer(detector.model, whole_detector=True).load(workload.weights)
+    else:
+        batch = build_batch(workload)
+        fit_norms(detector.model, batch)
+        spread_scores(detector, batch, workload.candidates)
+    return detector.model
+
+
+def _vfnet(cfg: CfgNode) -> Detector:
+    model = build_model(cfg)
+    bar = _logit(cfg.MODEL.VFNET.SCORE_THRESH_TEST)
+    return Detector(model, model.head.cls_pred, lambda _: bar)
+
+
+def _retinanet(cfg: CfgNode) -> Detector:
+    own = model_zoo.get_config(RETINANET)
+    own.MODEL.RETINANET.NUM_CLASSES = cfg.MODEL.VFNET.NUM_CLASSES
+    own.MODEL.DEVICE = cfg.MODEL.DEVICE
+    bar = _logit(own.MODEL.RETINANET.SCORE_THRESH_TEST)
+    model = build_model(own)
+    return Detector(model, model.head.cls_score, lambda _: bar)
+
+
+def _fcos(cfg: CfgNode) -> Detector:
+    own = model_zoo.get_config(FCOS).model
+    own.num_classes = cfg.MODEL.VFNET.NUM_CLASSES
+    model = instantiate(own).to(cfg.MODEL.DEVICE)
+    # Its loss of boxes raises under autocast.
+    model.forward_training = partial(_in_float32, model.forward_training)
+
+    def needed_logits(predictions: Any) -> Tensor:
+        # A score is the root of class probability times centerness.
+        centerness = torch.cat([level.flatten(2) for level in predictions[2]], dim=2).sigmoid()
+        return torch.logit((model.test_score_thresh**2 / centerness).clamp(max=1))
+
+    return Detector(model, model.head.cls_score, needed_logits)
+
+
+def _in_float32(
+    losses: Callable, images: Any, features: list[Tensor], predictions: Any, gt_instances: Any
+) -> dict[str, Tensor]:
+    predictions = [[level.float() for level in levels] for levels in predictions]
+    with torch.autocast(features[0].device.type, enabled=False):
+        return losses(images, features, predictions, gt_instances)
+
+
+def _logit(probability: float) -> Tensor:
+    return torch.logit(torch.tensor(max(probability, 1e-4)))  # a threshold may be 0
+
+
+@torch.no_grad()
+def features_of(model: nn.Module, batch: Batch) -> list[Tensor]:
+    """What the head of a dense detector is given."""
+    features = model.backbone(model.preprocess_image(batch).tensor)
+    return [features[name] for name in model.head_in_features]
+
+
+@torch.no_grad()
+def fit_norms(model: nn.Module, batch: Batch) -> None:
+    """Give every batch norm, frozen or not, the mean and variance of what it gets."""
+    norms = [m for m in model.modules() if isinstance(m, (nn.BatchNorm2d, FrozenBatchNorm2d))]
+    handles = [norm.register_forward_pre_hook(_take_statistics) for norm in norms]
+    for norm in norms:
+        # In training it is called, where otherwise a convolution might compute in its place.
+        norm.train()
+    model.head(features_of(model, batch))
+    model.eval()
+    for handle in handles:
+        handle.remove()
+
+
+def _take_statistics(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    dims = (0, 2, 3)
+    norm.running_mean.copy_(inputs[0].mean(dims))
+    norm.running_var.copy_(inputs[0].var(dims, unbiased=False))
+
+
+@torch.no_grad()
+def spread_scores(detector: Detector, batch: Batch, candidates: int) -> None:
+    """Let `candidates` scores of a picture, of all classes and places, pass the threshold.
+
+    Each channel of the last layer gets mean 0 and standard deviation 1 over the batch, and all of
+    them one bias, under which as many logits as wanted lie above what is needed.
+    """
+    layer, logits = detector.score_layer, []
+    handle = layer.register_forward_hook(lambda *call: logits.append(call[2].flatten(2)))
+    predictions = detector.model.head(features_of(detector.model, batch))
+    handle.remove()
+
+    scores = torch.cat(logits, dim=2)  # (N, channels, R)
+    std, mean = torch.std_mean(scores, dim=(0, 2))
+    std = std.clamp(min=1e-6)
+    layer.weight /= std[:, None, None, None]
+    layer.bias.sub_(mean).div_(std)
+    scores = (scores - mean[:, None]) / std[:, None]
+    missing = (detector.needed_logits(predictions).to(scores) - scores).flatten()
+    wanted = min(candidates * len(batch), missing.numel())
+    layer.bias += missing.kthvalue(wanted).values
+
+
+def build_batch(workload: Workload) -> Batch:
+    """Pictures and ground truth as a mapper gives them; the same for every model."""
+    generator = torch.Generator().manual_seed(workload.seed)
+    classes = workload.config().MODEL.VFNET.NUM_CLASSES
+    return [_record(workload, classes, generator) for _ in range(workload.batch)]
+
+
+def _record(workload: Workload, num_classes: int, generator: torch.Generator) -> dict[str, Any]:
+    height, width = workload.image_size
+    instances = Instances((height, width))
+    instances.gt_boxes = Boxes(random_boxes(workload.boxes, height, width, generator))
+    instances.gt_classes = torch.randint(num_classes, (workload.boxes,), generator=generator)
+    if workload.image:
+        image = _read_picture(workload)
+    else:
+        # Blots of 16 pixels: noise of single pixels would average out below any feature.
+        coarse = torch.rand(1, 3, -(-height // 16), -(-width // 16), generator=generator)
+        image = F.interpolate(coarse * 255, (height, width), mode="bilinear")[0].to(torch.uint8)
+    return {"image": image, "instances": instances, "height": height, "width": width}
+
+
+def _read_picture(workload: Workload) -> Tensor:
+    try:
+        picture = read_image(workload.image, format=workload.config().INPUT.FORMAT)
+    except OSError as error:
+        raise UserError(f"--image {workload.image} cannot be read: {error}") from error
+    resize = T.ResizeTransform(*picture.shape[:2], *workload.image_size)
+    return torch.from_numpy(resize.apply_image(picture).transpose(2, 0, 1).copy())
+
+
+def random_boxes(number: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Boxes (M, 4) inside a picture; the logarithm of a side is uniform, from 16 pixels up."""
+    sides = torch.tensor([width, height], dtype=torch.float32)
+    shortest = (sides / 4).clamp(max=16)
+    share = torch.rand(number, 2, generator=generator)
+    size = shortest * (sides / shortest) ** share
+    corner = torch.rand(number, 2, generator=generator) * (sides - size)
+    return torch.cat((corner, corner + size), dim=1)

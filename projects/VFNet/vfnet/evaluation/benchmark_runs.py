@@ -1,0 +1,200 @@
+"""What is timed of a detector: the parts of inference and of training, and both as a whole.
+
+Between parts a GPU is waited for, which costs a little; the runs of a whole have no such marks. Any
+`DenseDetector` can be run, with any backbone that has a `bottom_up`.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+from detectron2.modeling import detector_postprocess
+from detectron2.utils.events import EventStorage
+from torch import Tensor, nn
+
+from ..engine import StepTrainer
+from ..modeling import VFNet
+from ..solver import build_optimizer
+from .benchmark import Run, Samples, Stopwatch, Watch, measure, stopwatch_of
+from .benchmark_memory import PeakWatch, resident_peak, restart_resident_peak
+from .benchmark_models import Batch, Workload, build_batch, build_detector
+
+# Phase -> the name of its run as a whole.
+PHASES = {"inference": "whole inference", "training": "whole training step"}
+
+
+class Bench:
+    """A model, its batch and its optimizer, with the runs of each phase.
+
+    The learning rate is 0, so that every repeat computes the same.
+    """
+
+    def __init__(self, name: str, workload: Workload) -> None:
+        """
+        Args:
+            name: see `build_detector`.
+        """
+        self.model = build_detector(name, workload)
+        self.batch = build_batch(workload)
+        self.device_type = torch.device(workload.device).type
+        self.precision = workload.precision
+        self.optimizer = build_optimizer(workload.config(), self.model)
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0
+        self.trainer = StepTrainer(
+            self.model,
+            itertools.repeat(self.batch),
+            self.optimizer,
+            device_type=self.device_type,
+            precision=self.precision,
+        )
+
+    def runs(self, phase: str) -> dict[str, Run]:
+        """The runs of "inference" or "training": in parts, and as a whole."""
+        if phase == "inference":
+            return {"parts": self.inference_parts, "whole": self.inference}
+        return {"parts": self.training_parts, "whole": self.training_step}
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device_type, self.precision, enabled=self.precision is not None)
+
+    @torch.no_grad()
+    def inference(self, watch: Watch) -> None:
+        """From pictures to detections, as Detectron2 calls a model."""
+        self.model.eval()
+        watch.skip()
+        with self.autocast():
+            self.model(self.batch)
+        watch.mark(PHASES["inference"])
+
+    @torch.no_grad()
+    def inference_parts(self, watch: Watch) -> None:
+        """The same, part by part."""
+        self.model.eval()
+        watch.skip()
+        with self.autocast():
+            images, features, predictions = _forward(self.model, self.batch, watch)
+            results = self.model.forward_inference(images, features, predictions)
+            for result, record in zip(results, self.batch):
+                detector_postprocess(result, record["height"], record["width"])
+        watch.mark("post-processing")
+
+    def training_step(self, watch: Watch) -> None:
+        """A step of this project's trainer: with its check for NaN and its scalars."""
+        self.model.train()
+        with EventStorage() as self.trainer.storage:
+            self.trainer.iter = 0
+            watch.skip()
+            self.trainer.run_step()
+            watch.mark(PHASES["training"])
+
+    def training_parts(self, watch: Watch) -> None:
+        """The same, part by part, without the trainer's own work."""
+        self.model.train()
+        scaler = self.trainer.grad_scaler
+        with EventStorage():
+            watch.skip()
+            with self.autocast():
+                losses = self.losses(watch)
+            watch.total("forward")
+            scaler.scale(sum(losses.values())).backward()
+            watch.mark("backward")
+            scaler.step(self.optimizer)
+            scaler.update()
+            self.optimizer.zero_grad()
+            watch.mark("optimizer")
+
+    def losses(self, watch: Watch) -> dict[str, Tensor]:
+        """Losses of the batch; of a VFNet, assignment and losses are apart."""
+        model = self.model
+        images, features, predictions = _forward(model, self.batch, watch)
+        gt_instances = [record["instances"].to(model.device) for record in self.batch]
+        if not isinstance(model, VFNet):
+            losses = model.forward_training(images, features, predictions, gt_instances)
+            watch.mark("assignment and losses")
+            return losses
+        targets = model.assign(images, features, gt_instances)
+        watch.mark("assignment")
+        with torch.autocast(self.device_type, enabled=False):
+            losses = model.losses(predictions, model.points(features), targets)
+        watch.mark("losses")
+        watch.total("assignment and losses", ["assignment", "losses"])
+        return losses
+
+
+def _forward(model: nn.Module, batch: Batch, watch: Watch) -> tuple[Any, list[Tensor], Any]:
+    """Images, features and predictions, as the first lines of `DenseDetector.forward`."""
+    images = model.preprocess_image(batch)
+    watch.mark("preprocessing")
+    with _bottom_up_marked(model.backbone, watch):
+        features = model.backbone(images.tensor)
+    watch.mark("neck")
+    features = [features[name] for name in model.head_in_features]
+    predictions = model.head(features)
+    watch.mark("head")
+    return images, features, predictions
+
+
+@contextmanager
+def _bottom_up_marked(backbone: nn.Module, watch: Watch) -> Iterator[None]:
+    """Let `watch` know where the network below the pyramid ends, which the pyramid calls."""
+    bottom_up = next(m for name, m in backbone.named_modules() if name.endswith("bottom_up"))
+    handle = bottom_up.register_forward_hook(lambda *call: watch.mark("backbone"))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def time_models(
+    workload: Workload,
+    baselines: Sequence[str],
+    phase: str,
+    repeats: int,
+    warm_up: int,
+) -> Samples:
+    """Seconds of each part of a phase, of the VFNet and of each baseline, in turns."""
+    runs: dict[str, Run] = {}
+    for title, name in workload.models(baselines).items():
+        for run_name, run in Bench(name, workload).runs(phase).items():
+            runs[f"{title}/{run_name}"] = run
+    samples: Samples = {}
+    for key, parts in measure(runs, repeats, warm_up, stopwatch_of(workload.device)).items():
+        samples.setdefault(key.rpartition("/")[0], {}).update(parts)
+    return samples
+
+
+def memory_of_models(
+    workload: Workload, baselines: Sequence[str], phase: str
+) -> dict[str, dict[str, int]]:
+    """Peak memory of each model in bytes, each in a process of its own; see `peak_memory`."""
+    peaks = {}
+    for title, name in workload.models(baselines).items():
+        with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+            peaks[title] = pool.submit(peak_memory, name, workload, phase).result()
+    return peaks
+
+
+def peak_memory(name: str, workload: Workload, phase: str) -> dict[str, int]:
+    """Peak memory of a phase in this process, in bytes.
+
+    On CUDA, what tensors held at most while each part ran; on the CPU, what the whole process held,
+    Python and libraries included: "process before" the phase, and the phase as a whole.
+    """
+    bench = Bench(name, workload)
+    runs = bench.runs(phase)
+    if bench.device_type == "cuda":
+        watch = PeakWatch(workload.device)
+        for _ in range(2):  # the optimizer's momentum is there from its first step on
+            for run in runs.values():
+                run(watch)
+        return watch.peaks
+    restart_resident_peak()
+    before = resident_peak()
+    for _ in range(2):
+        runs["whole"](Stopwatch())
+    return {"process before": before, PHASES[phase]: resident_peak()}

@@ -1,0 +1,96 @@
+"""tools/benchmark.py: every phase has its row, in the tables and in the json."""
+
+import importlib.util
+import json
+
+import pytest
+
+from vfnet.errors import UserError
+from vfnet.evaluation.benchmark_models import build_batch
+
+INFERENCE = ["preprocessing", "backbone", "neck", "head", "post-processing", "whole inference"]
+TRAINING = [
+    *("preprocessing", "backbone", "neck", "head", "assignment", "losses"),
+    *("assignment and losses", "forward", "backward", "optimizer", "whole training step"),
+]
+
+
+@pytest.fixture
+def tool(repository):
+    path = repository / "tools" / "benchmark.py"
+    spec = importlib.util.spec_from_file_location("benchmark_tool", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def arguments(repository):
+    config = str(repository / "tests" / "engine" / "tiny.yaml")
+    return ["--config-file", config, "--device", "cpu", "--repeats", "2", "--warm-up", "1"]
+
+
+def rows_of(printed, title):
+    """First cells of the table below a heading."""
+    lines = printed.split(f"## {title}")[1].split("##")[0].splitlines()
+    cells = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
+    return cells[2:]
+
+
+def test_every_phase_is_printed_and_written(tool, arguments, tmp_path, capsys):
+    output = tmp_path / "out.json"
+    more = ["--data", "--workers", "0", "--batches", "1", "--no-memory", "--output", str(output)]
+    tool.main([*arguments, "--batch", "2", *more, "--opts", "MODEL.VFNET.NUM_CLASSES", "5"])
+    printed = capsys.readouterr().out
+    assert "2 pictures of 96x128, 30 boxes each, float32" in printed
+    assert rows_of(printed, "Inference, time") == INFERENCE
+    assert rows_of(printed, "Training, time") == TRAINING
+    assert rows_of(printed, "Data") == ["an image", "images a second"]
+
+    content = json.loads(output.read_text())
+    assert content["settings"]["image_size"] == [96, 128]
+    assert content["settings"]["opts"] == ["MODEL.VFNET.NUM_CLASSES", "5"]
+    for phase, parts in {"inference": INFERENCE, "training": TRAINING}.items():
+        seconds = content[phase]["seconds"]
+        assert list(seconds["results"]["tiny"]) == parts
+        assert all(len(values) == 2 for values in seconds["samples"]["tiny"].values())
+    samples = content["training"]["seconds"]["samples"]["tiny"]
+    forward = sum(samples[part][0] for part in TRAINING[:6])
+    assert samples["forward"][0] == pytest.approx(forward)
+    data = content["data"]["results"]["0 workers"]
+    assert data["images a second"] == pytest.approx(1 / data["an image"]["median"])
+
+
+def test_memory_is_that_of_a_process_of_its_own(tool, arguments, tmp_path, capsys):
+    output = tmp_path / "out.json"
+    tool.main([*arguments, "--no-train", "--image-size", "256x256", "--output", str(output)])
+    assert rows_of(capsys.readouterr().out, "Inference, peak") == ["process before", INFERENCE[-1]]
+    content = json.loads(output.read_text())
+    assert "training" not in content
+    peaks = content["inference"]["bytes"]["results"]["tiny"]
+    assert 2**26 < peaks["process before"] < peaks["whole inference"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--precision", "float16"], "float16 needs a GPU"),
+        (["--batch", "0"], "--batch must be at least 1, got 0"),
+        (["--device", "tpu"], "--device must be cpu or cuda, got 'tpu'"),
+        (["--image-size", "800"], "expected a size as HxW"),
+        (["--image", "none.jpg"], "--image none.jpg cannot be read"),
+        (["--data", "--opts", "DATASETS.TRAIN", "('nothing',)"], '"nothing" is not a registered'),
+    ],
+)
+def test_wrong_arguments_are_named(tool, arguments, wrong, message):
+    with pytest.raises(UserError, match=message):
+        tool.main([*arguments, *wrong])
+
+
+def test_a_picture_takes_the_place_of_random_ones(tool, arguments, repository):
+    picture = repository / "docs" / "bccd_predictions.jpg"
+    args = tool.parse_arguments([*arguments, "--image", str(picture), "--image-size", "64x96"])
+    (record,) = build_batch(tool.read_workload(args))
+    assert record["image"].shape == (3, 64, 96)
+    assert (record["height"], record["width"]) == (64, 96)
+    assert len(record["image"].unique()) > 100

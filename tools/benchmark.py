@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""Time a VFNet, part by part, and side by side with Detectron2's own RetinaNet and FCOS.
+
+tools/benchmark.py --config-file configs/vfnet_R50_1x.yaml --compare retinanet fcos
+tools/benchmark.py --config-file configs/demo/shapes_R18.yaml --device cpu --data
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+
+from vfnet.data import check_datasets, register_coco_format
+from vfnet.engine import report_errors
+from vfnet.errors import UserError
+from vfnet.evaluation.benchmark_cases import size
+from vfnet.evaluation.benchmark_data import time_loader, with_rates
+from vfnet.evaluation.benchmark_models import BASELINES, Workload
+from vfnet.evaluation.benchmark_report import (
+    as_json,
+    describe,
+    from_samples,
+    table,
+    write_report,
+)
+from vfnet.evaluation.benchmark_runs import memory_of_models, time_models
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SCORES_NOTE = (
+    "Random weights: batch norms fit the batch, and the scores are spread and shifted so that "
+    "{candidates} (location, class) pairs of a picture pass the threshold."
+)
+
+
+def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config-file", required=True, help="yaml of the VFNet")
+    add("--weights", default="", help="its weights (default: random ones)")
+    add("--compare", nargs="*", default=[], choices=sorted(BASELINES), metavar="MODEL",
+        help="retinanet, fcos: Detectron2's R-50 FPN, random weights")  # fmt: skip
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--precision", choices=list(PRECISIONS), default="float32")
+    add("--image-size", metavar="HxW", help="(default: the config's test size)")
+    add("--image", default="", metavar="FILE", help="a picture to see (default: random ones)")
+    add("--batch", type=int, default=1, help="pictures at a time")
+    add("--boxes", type=int, default=30, help="ground truths of a picture")
+    add("--candidates", type=int, default=1000, help="of a picture, with random weights")
+    add("--repeats", type=int, default=10)
+    add("--warm-up", type=int, default=3, help="turns that are not counted")
+    add("--train", action=argparse.BooleanOptionalAction, default=True, help="time training too")
+    add("--memory", action=argparse.BooleanOptionalAction, default=True,
+        help="measure peak memory too, each in a process of its own")  # fmt: skip
+    add("--data", action="store_true", help="time the training loader too")
+    add("--workers", nargs="+", type=int, default=[0, 1, 2], help="of the loader")
+    add("--batches", type=int, default=20, help="of the loader, in each repeat")
+    add("--output", type=Path, metavar="FILE.json", help="write all samples there")
+    add("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE pairs")
+    return parser.parse_args(arguments)
+
+
+def read_workload(args: argparse.Namespace) -> Workload:
+    """Check the arguments.
+
+    Raises:
+        UserError: a number too small, a device that is not there, or float16 on a CPU.
+    """
+    for name, lowest in {"batch": 1, "boxes": 0, "candidates": 1, "repeats": 1}.items():
+        if getattr(args, name) < lowest:
+            raise UserError(f"--{name} must be at least {lowest}, got {getattr(args, name)}")
+    if args.device.partition(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"--device must be cpu or cuda, got {args.device!r}")
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {args.device} needs a GPU, and there is none; give --device cpu")
+    if args.device == "cpu" and args.precision == "float16":
+        raise UserError("--precision float16 needs a GPU; on a CPU give --precision bfloat16")
+    workload = Workload(
+        config_file=args.config_file,
+        overrides=tuple(args.opts),
+        weights=args.weights,
+        device=args.device,
+        image_size=size(args.image_size) if args.image_size else (0, 0),
+        image=args.image,
+        batch=args.batch,
+        boxes=args.boxes,
+        candidates=args.candidates,
+        precision=PRECISIONS[args.precision],
+    )
+    if args.image_size:
+        return workload
+    sizes = workload.config().INPUT
+    return workload._replace(image_size=(sizes.MIN_SIZE_TEST, sizes.MAX_SIZE_TEST))
+
+
+def benchmark_phase(args: argparse.Namespace, workload: Workload, phase: str) -> dict[str, Any]:
+    """Time one phase, and measure its memory; print tables, return what goes into the json."""
+    samples = time_models(workload, args.compare, phase, args.repeats, args.warm_up)
+    text, seconds = from_samples(samples)
+    print(f"\n## {phase.capitalize()}, time for a batch of {args.batch}\n\n{text}", flush=True)
+    if not args.memory:
+        return {"seconds": seconds}
+    peaks = memory_of_models(workload, args.compare, phase)
+    print(f"\n## {phase.capitalize()}, peak memory\n\n{table(peaks, 'peak')}", flush=True)
+    return {"seconds": seconds, "bytes": as_json(peaks)}
+
+
+def benchmark_data(args: argparse.Namespace, workload: Workload) -> dict[str, Any]:
+    """Time the training loader; print a table, return what goes into the json."""
+    cfg = workload.config()
+    register_coco_format(cfg)
+    check_datasets(cfg.DATASETS.TRAIN)
+    samples = time_loader(cfg, args.workers, args.batches, args.repeats)
+    results = with_rates(samples)
+    print(f"\n## Data\n\n{table(results, 'median (quartiles)')}", flush=True)
+    return as_json(results, samples)
+
+
+def settings(args: argparse.Namespace, workload: Workload) -> dict[str, Any]:
+    """Everything that was chosen, for the json."""
+    chosen = {name: value for name, value in vars(args).items() if name != "output"}
+    return {**chosen, "image_size": workload.image_size}
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    args = parse_arguments(arguments)
+    workload = read_workload(args)
+    height, width = workload.image_size
+    print(describe(args.device))
+    print(f"\n{args.batch} pictures of {height}x{width}, {args.boxes} boxes each, {args.precision}")
+    if args.compare or not args.weights:
+        print(SCORES_NOTE.format(candidates=args.candidates))
+    content: dict[str, Any] = {"settings": settings(args, workload)}
+    if args.data:
+        content["data"] = benchmark_data(args, workload)
+    for phase in ("inference", "training") if args.train else ("inference",):
+        content[phase] = benchmark_phase(args, workload, phase)
+    if args.output:
+        write_report(args.output, args.device, content)
+
+
+if __name__ == "__main__":
+    with report_errors():
+        main(sys.argv[1:])
