@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Callable, Optional, TypeVar
 
@@ -108,6 +108,7 @@ def check_run(
     _check_classes(cfg, dataset_names)
     _check_writable(cfg.OUTPUT_DIR)
     with _silent_logs():
+        _check_expected_results(cfg)
         lines = _check_own_data(cfg, dataset_names, training)
         model = _build(cfg, training)
         VFNetCheckpointer(model, whole_detector=resuming or not training).load(
@@ -179,6 +180,26 @@ def _check_classes(cfg: CfgNode, dataset_names: Sequence[str]) -> None:
             )
 
 
+def _check_expected_results(cfg: CfgNode) -> None:
+    if not cfg.TEST.EXPECTED_RESULTS:
+        return
+    names = cfg.DATASETS.TEST
+    if len(names) != 1:
+        raise UserError(
+            "TEST.EXPECTED_RESULTS is compared with the results of one data set, but DATASETS.TEST "
+            f'names {len(names)}; name one, or set TEST.EXPECTED_RESULTS "[]"'
+        )
+    if not _has_annotations(DatasetCatalog.get(names[0])):
+        raise UserError(
+            f"TEST.EXPECTED_RESULTS is compared with an AP, but {names[0]} has no annotations to "
+            'compute one; set TEST.EXPECTED_RESULTS "[]"'
+        )
+
+
+def _has_annotations(records: Iterable[dict]) -> bool:
+    return any(record.get("annotations") for record in records)
+
+
 def _check_writable(folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
@@ -204,6 +225,11 @@ def _check_own_data(cfg: CfgNode, dataset_names: Sequence[str], training: bool) 
         check_images(records)
         if name in cfg.DATASETS.TEST:
             check_evaluable(name, records)
+            if not _has_annotations(records):
+                lines.append(
+                    f"{name} has no annotations, so no AP will be computed: its detections are "
+                    "written as a file to submit"
+                )
             bad_boxes = describe_bad_boxes(records, strict=cfg.DATASETS.STRICT)
             if bad_boxes:
                 lines.append(f"{name}: {bad_boxes}")

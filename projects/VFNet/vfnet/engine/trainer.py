@@ -11,7 +11,7 @@ from typing import Any, Optional
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import distributed
@@ -19,6 +19,7 @@ from torch import distributed
 from ..checkpoint import VFNetCheckpointer
 from ..data import build_test_loader, build_train_loader
 from ..errors import UserError
+from ..evaluation.evaluator import build_evaluator, drop_undefined
 from ..solver import build_optimizer
 from .step import StepTrainer, autocast_precision
 
@@ -94,12 +95,13 @@ class Trainer(DefaultTrainer):
         """Score the model; see `DefaultTrainer.test`.
 
         Batch norms that learn their statistics have others on every process, and the checkpoint has
-        the first one's: all processes score with these.
+        the first one's: all processes score with these. What has no value, as the AP of a class
+        without ground truth, is left out.
         """
         if comm.get_world_size() > 1:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, src=0)
-        return super().test(cfg, model, evaluators)
+        return drop_undefined(super().test(cfg, model, evaluators))
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -120,10 +122,15 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """Score with COCO's metrics; detections are written to OUTPUT_DIR/inference."""
+        """Score with COCO's metrics; detections are written to OUTPUT_DIR/inference.
+
+        With several data sets each has a folder of its own in there, because Detectron2 gives
+        their files the same names. See `vfnet.evaluation.evaluator`.
+        """
         folder = os.path.join(cfg.OUTPUT_DIR, "inference")
-        # Not cached: ground truth that an earlier run left there may be another by now.
-        return COCOEvaluator(dataset_name, output_dir=folder, allow_cached_coco=False)
+        if len(cfg.DATASETS.TEST) > 1:
+            folder = os.path.join(folder, dataset_name)
+        return build_evaluator(dataset_name, folder)
 
 
 class _NotAUserError(logging.Filter):
