@@ -85,16 +85,19 @@ def _add_test_keys(vfnet: CfgNode) -> None:
 
 
 def _add_augmentation_keys(cfg: CfgNode) -> None:
-    # Probability of cropping a training image, where INPUT.CROP.ENABLED is True.
+    # Probability of cropping a training image, where INPUT.CROP.ENABLED is True. A crop that holds
+    # no part of a box is drawn again.
     cfg.INPUT.CROP.PROBABILITY = 1.0
-    # [lowest, highest] bound of the long edge, in pixels, drawn anew for each training image;
-    # empty: MAX_SIZE_TRAIN. MIN_SIZE_TRAIN is drawn independently of it.
+    # [lowest, highest] bound of the long edge, in pixels, both included, drawn for each training
+    # image and independently of MIN_SIZE_TRAIN; of the two draws the greater bounds the long edge.
+    # Empty: MAX_SIZE_TRAIN for all.
     cfg.INPUT.MAX_SIZE_TRAIN_RANGE = ()
-    # Black rectangles over resized training images (https://arxiv.org/abs/1708.04552).
+    # Black rectangles over resized training images (https://arxiv.org/abs/1708.04552), over a share
+    # of PROBABILITY of them.
     cfg.INPUT.CUTOUT = CfgNode()
     cfg.INPUT.CUTOUT.ENABLED = False
     cfg.INPUT.CUTOUT.PROBABILITY = 0.5
-    # Fewest and most rectangles in an image; their (width, height) in pixels, drawn uniformly.
+    # Fewest and most rectangles in such an image; (width, height) in pixels to choose from.
     cfg.INPUT.CUTOUT.NUM_HOLES = (5, 10)
     cfg.INPUT.CUTOUT.SIZES = (
         *((4, 4), (4, 8), (8, 4), (8, 8), (16, 8), (8, 16), (16, 16)),
