@@ -31,6 +31,7 @@ from vfnet.engine import (
     load_config,
     report_errors,
 )
+from vfnet.evaluation.test_time_augmentation import build_resizes
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -89,6 +90,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
         check_datasets(names)
 
     def check() -> list[str]:
+        if cfg.TEST.AUG.ENABLED:
+            build_resizes(cfg)
         last = args.resume and checkpoint_to_continue(cfg.OUTPUT_DIR, required=args.resume_required)
         return check_run(cfg, names, last or cfg.MODEL.WEIGHTS, training, resuming=bool(last))
 
@@ -104,7 +107,10 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 def evaluate(cfg: CfgNode, resume: bool) -> dict:
-    """Score the weights on DATASETS.TEST, and compare with TEST.EXPECTED_RESULTS."""
+    """Score the weights on DATASETS.TEST, and compare with TEST.EXPECTED_RESULTS.
+
+    With TEST.AUG.ENABLED twice: plain, and with test-time augmentation ("bbox_TTA").
+    """
     model = Trainer.build_model(cfg)
     checkpointer = VFNetCheckpointer(model, save_dir=cfg.OUTPUT_DIR, whole_detector=True)
     if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
@@ -113,6 +119,8 @@ def evaluate(cfg: CfgNode, resume: bool) -> dict:
         )
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     results = Trainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        results.update(Trainer.test_with_TTA(cfg, model))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

@@ -74,6 +74,7 @@ def main() -> None:
     dataset = cfg.DATASETS.TEST[0]
     # A dumped config has its class names already; here the pictures are needed as well.
     register_test_sets(cfg)
+    cfg.TEST.AUG.ENABLED = False  # the study needs the model itself
     cfg.freeze()
     records = annotated_records(cfg, dataset, args.num_images or 0)
     model = build_predictor(cfg).model

@@ -103,6 +103,7 @@ def _add_augmentation_keys(cfg: CfgNode) -> None:
         *((4, 4), (4, 8), (8, 4), (8, 8), (16, 8), (8, 16), (16, 16)),
         *((16, 32), (32, 16), (32, 32), (32, 48), (48, 32), (48, 48)),
     )
+    # Test-time augmentation: see vfnet.evaluation.test_time_augmentation. MIN_SIZES 0: as it is.
     # Bound of the long edge for each of TEST.AUG.MIN_SIZES; empty: TEST.AUG.MAX_SIZE for all.
     cfg.TEST.AUG.MAX_SIZES = ()
 
@@ -110,7 +111,8 @@ def _add_augmentation_keys(cfg: CfgNode) -> None:
 def _add_averaging_keys(solver: CfgNode) -> None:
     # Stochastic weight averaging of a finished run (https://arxiv.org/abs/2012.12645): MAX_ITER is
     # divided into CYCLES equal cosine cycles, from BASE_LR to BASE_LR times END_LR_FACTOR, and the
-    # weights at their ends are averaged. No warm-up, no STEPS.
+    # weights at their ends are averaged. No warm-up, no STEPS. Batch norms whose statistics move
+    # are estimated anew, on TEST.PRECISE_BN.NUM_ITER batches.
     solver.SWA = CfgNode()
     solver.SWA.ENABLED = False
     solver.SWA.CYCLES = 12

@@ -12,12 +12,12 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
-from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint import VFNetCheckpointer, weights_mismatches
 from ..data import (
+    build_mapper,
     build_train_loader,
     check_evaluable,
     check_images,
@@ -25,7 +25,8 @@ from ..data import (
     images_per_process,
 )
 from ..errors import UserError
-from ..solver import build_optimizer
+from ..solver import build_lr_scheduler, build_optimizer
+from .averaging import check_averaging
 from .step import autocast_precision
 
 # The batch that the published rate of 0.01 belongs to.
@@ -108,12 +109,16 @@ def check_run(
     _check_classes(cfg, dataset_names)
     _check_writable(cfg.OUTPUT_DIR)
     with _silent_logs():
+        if training:
+            build_mapper(cfg, is_train=True)
         _check_expected_results(cfg)
         lines = _check_own_data(cfg, dataset_names, training)
         model = _build(cfg, training)
-        VFNetCheckpointer(model, whole_detector=resuming or not training).load(
-            weights, checkpointables=[]
-        )
+        if training:
+            check_averaging(cfg, model, weights)
+        # What the cycles of SWA average has been trained before.
+        whole = resuming or not training or cfg.SOLVER.SWA.ENABLED
+        VFNetCheckpointer(model, whole_detector=whole).load(weights, checkpointables=[])
     if training and not resuming and os.path.isfile(_last_checkpoint(cfg.OUTPUT_DIR)):
         lines.append(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds checkpoints of an earlier run, which this one will "
