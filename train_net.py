@@ -6,6 +6,7 @@
 """
 
 import argparse
+import itertools
 import logging
 import sys
 from typing import Optional
@@ -30,10 +31,11 @@ from vfnet.engine import (
     load_config,
     report_errors,
 )
+from vfnet.evaluation.test_time_augmentation import build_resizes
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
-    """Parse Detectron2's arguments and `--resume auto`."""
+    """Parse Detectron2's arguments, `--resume auto` and `--override`."""
     parser = default_argument_parser()
     parser.add_argument(
         "--resume-auto",
@@ -41,10 +43,28 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         help="also written `--resume auto`: as --resume, but starts afresh where there is nothing "
         "to resume, for jobs that are requeued",
     )
+    parser.add_argument(
+        "--override",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="yaml files that win over --config-file, a later one over an earlier one",
+    )
     args = parser.parse_args(_join_resume_auto(argv))
+    words = args.override
+    args.override = list(itertools.takewhile(_is_yaml, words))
+    if words and not args.override:
+        parser.error(f"--override expects files that end in .yaml, got {words[0]}")
+    # KEY VALUE pairs may follow the files directly.
+    args.opts = words[len(args.override) :] + args.opts
     args.resume_required = args.resume and not args.resume_auto
     args.resume = args.resume or args.resume_auto
     return args
+
+
+def _is_yaml(word: str) -> bool:
+    return word.endswith((".yaml", ".yml"))
 
 
 def _join_resume_auto(argv: list[str]) -> list[str]:
@@ -60,7 +80,7 @@ def _join_resume_auto(argv: list[str]) -> list[str]:
 
 def setup(args: argparse.Namespace) -> CfgNode:
     """Build the config, and check the run before anything of an earlier one is overwritten."""
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, args.override)
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
     training = not args.eval_only
     names = datasets_of_run(cfg, training)
@@ -70,6 +90,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
         check_datasets(names)
 
     def check() -> list[str]:
+        if cfg.TEST.AUG.ENABLED:
+            build_resizes(cfg)
         last = args.resume and checkpoint_to_continue(cfg.OUTPUT_DIR, required=args.resume_required)
         return check_run(cfg, names, last or cfg.MODEL.WEIGHTS, training, resuming=bool(last))
 
@@ -85,7 +107,10 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 def evaluate(cfg: CfgNode, resume: bool) -> dict:
-    """Score the weights on DATASETS.TEST, and compare with TEST.EXPECTED_RESULTS."""
+    """Score the weights on DATASETS.TEST, and compare with TEST.EXPECTED_RESULTS.
+
+    With TEST.AUG.ENABLED twice: plain, and with test-time augmentation ("bbox_TTA").
+    """
     model = Trainer.build_model(cfg)
     checkpointer = VFNetCheckpointer(model, save_dir=cfg.OUTPUT_DIR, whole_detector=True)
     if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
@@ -94,6 +119,8 @@ def evaluate(cfg: CfgNode, resume: bool) -> dict:
         )
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     results = Trainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        results.update(Trainer.test_with_TTA(cfg, model))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results
@@ -116,7 +143,7 @@ def invoke_main() -> None:
         launch(
             main,
             (args,),
-            device=load_config(args.config_file, args.opts).MODEL.DEVICE,
+            device=load_config(args.config_file, args.opts, args.override).MODEL.DEVICE,
             num_gpus=args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,

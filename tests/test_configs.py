@@ -7,10 +7,15 @@ import yaml
 from detectron2.config import CfgNode
 
 from vfnet import get_cfg
+from vfnet.engine import load_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ALL = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
-PUBLISHED = [name for name in ALL if not name.startswith(("demo/", "own_data"))]
+# Files of single keys that win over a config, and no configs themselves.
+OVERRIDES = [name for name in ALL if name.startswith("override/")]
+CONFIGURED = [name for name in ALL if name not in OVERRIDES]
+MODELS = [name for name in ALL if name.startswith("vfnet")]
+PUBLISHED = [name for name in ALL if name.startswith(("Base-", "vfnet", "ablation/", "check/"))]
 
 
 def load(name: str) -> CfgNode:
@@ -50,28 +55,47 @@ def base_of(name: str) -> str:
 
 
 def test_all_expected_configs_are_there():
+    assert {name.removesuffix(".yaml") for name in MODELS} == {
+        "vfnet_R50_1x",
+        "vfnet_R50_ms_2x",
+        "vfnet_R50_dcn_ms_2x",
+        "vfnet_R101_1x",
+        "vfnet_R101_2x",
+        "vfnet_R101_ms_2x",
+        "vfnet_R101_dcn_ms_2x",
+        "vfnet_X101_32x4d_ms_2x",
+        "vfnet_X101_32x4d_dcn_ms_2x",
+        "vfnet_X101_64x4d_ms_2x",
+        "vfnet_X101_64x4d_dcn_ms_2x",
+        "vfnet_R2_101_ms_2x",
+        "vfnet_R2_101_dcn_ms_2x",
+        "vfnetx_R2_101_59e",
+        "vfnetx_R2_101_59e_1200",
+    }
     assert {
         "Base-VFNet.yaml",
-        "vfnet_R50_1x.yaml",
-        "vfnet_R50_ms_2x.yaml",
-        "vfnet_R50_dcn_ms_2x.yaml",
-        "vfnet_R101_1x.yaml",
-        "ablation/vfnet_R50_1x_focal.yaml",
-        "ablation/vfnet_R50_1x_quality_focal.yaml",
-        "ablation/vfnet_R50_1x_unweighted.yaml",
-        "ablation/vfnet_R50_1x_raw.yaml",
-        "ablation/vfnet_R50_1x_raw_focal.yaml",
-        "ablation/vfnet_R50_1x_star_only.yaml",
         "check/vfnet_R50_1x_mmdet.yaml",
         "demo/bccd_R18.yaml",
         "demo/shapes_R18.yaml",
+        "override/range_640_800.yaml",
         "own_data.yaml",
     } <= set(ALL)
+    assert {name for name in ALL if name.startswith("ablation/")} == {*TABLE_2, *OTHER_ABLATIONS}
+
+
+@pytest.mark.parametrize("name", CONFIGURED)
+def test_loads_as_a_vfnet(name):
+    assert load(name).MODEL.META_ARCHITECTURE == "VFNet"
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_loads_as_a_vfnet(name):
-    assert load(name).MODEL.META_ARCHITECTURE == "VFNet"
+def test_a_dumped_config_loads_as_the_same(name, tmp_path):
+    dumped = tmp_path / "config.yaml"
+    dumped.write_text(load(name).dump())
+    again = get_cfg()
+    again.merge_from_file(str(dumped))
+    # As plain yaml: the tuples within a tuple become lists.
+    assert yaml.safe_load(again.dump()) == yaml.safe_load(dumped.read_text())
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -87,12 +111,17 @@ def test_no_key_stands_twice(name):
     walk(yaml.compose((CONFIGS / name).read_text()))
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "Base-VFNet.yaml"])
+@pytest.mark.parametrize("name", [name for name in CONFIGURED if name != "Base-VFNet.yaml"])
 def test_a_child_holds_only_what_differs_from_its_base(name):
     base = load(base_of(name))
     repeated = [key for key, value in keys_of(name).items() if value_of(base, key) == value]
     # A model names its depth, though 50 is also Detectron2's default.
     assert [key for key in repeated if key != "MODEL.RESNETS.DEPTH"] == []
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_an_override_has_no_base_that_would_win_as_well(name):
+    assert base_of(name) == ""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -111,51 +140,42 @@ def test_published_models_share_input_and_optimizer(name):
     assert (cfg.SOLVER.BIAS_LR_FACTOR, cfg.SOLVER.WEIGHT_DECAY_BIAS) == (2.0, 0.0)
     assert (cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.WARMUP_FACTOR) == (500, 0.1)
     assert not cfg.SOLVER.CLIP_GRADIENTS.ENABLED
-    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) == (800, 1333)
+    size = (1200, 1800) if name == "vfnetx_R2_101_59e_1200.yaml" else (800, 1333)
+    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) == size
     assert (cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.RANDOM_FLIP) == (1333, "horizontal")
     assert cfg.TEST.DETECTIONS_PER_IMAGE == 100
 
 
+# gamma, alpha, positives weighted by their IoU
+TABLE_2 = {
+    "ablation/vfnet_R50_1x_gamma1.0_alpha0.50.yaml": (1.0, 0.5, True),
+    "ablation/vfnet_R50_1x_gamma1.5_alpha0.75.yaml": (1.5, 0.75, True),
+    "ablation/vfnet_R50_1x_gamma2.0_alpha0.75.yaml": (2.0, 0.75, True),
+    "ablation/vfnet_R50_1x_unweighted.yaml": (2.0, 0.75, False),
+    "ablation/vfnet_R50_1x_gamma2.5_alpha1.25.yaml": (2.5, 1.25, True),
+    "ablation/vfnet_R50_1x_gamma3.0_alpha1.00.yaml": (3.0, 1.0, True),
+}
+OTHER_ABLATIONS = [
+    "ablation/vfnet_R50_1x_raw_focal.yaml",
+    "ablation/vfnet_R50_1x_raw.yaml",
+    "ablation/vfnet_R50_1x_star_only.yaml",
+    "ablation/vfnet_R50_1x_focal.yaml",
+    "ablation/vfnet_R50_1x_quality_focal.yaml",
+]
 EPOCH = 7330  # 117266 images with boxes, 16 an iteration
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_schedule_is_1x_or_2x_of_coco_epochs(name):
+def test_schedule_is_the_published_one_in_coco_epochs(name):
+    epochs = (12, 8, 11)
+    if name.endswith("_2x.yaml"):
+        epochs = (24, 16, 22)
+    elif name.startswith("vfnetx"):
+        epochs = (41, 36, 40)  # and 18 of weight averaging
     cfg = load(name)
-    epochs = (24, 16, 22) if name.endswith("2x.yaml") else (12, 8, 11)
     solver = cfg.SOLVER
     assert (solver.MAX_ITER, *solver.STEPS) == tuple(epoch * EPOCH for epoch in epochs)
     assert solver.CHECKPOINT_PERIOD == cfg.TEST.EVAL_PERIOD == EPOCH
-
-
-@pytest.mark.parametrize(
-    "name, sizes, sampling",
-    [
-        ("vfnet_R50_1x.yaml", (800,), "choice"),
-        ("vfnet_R101_1x.yaml", (800,), "choice"),
-        ("vfnet_R50_ms_2x.yaml", (480, 960), "range"),
-        ("vfnet_R50_dcn_ms_2x.yaml", (480, 960), "range"),
-    ],
-)
-def test_training_sizes(name, sizes, sampling):
-    cfg = load(name)
-    assert (cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING) == (sizes, sampling)
-
-
-@pytest.mark.parametrize(
-    "name, depth, stages, last_conv",
-    [
-        ("vfnet_R50_1x.yaml", 50, [False] * 4, False),
-        ("vfnet_R101_1x.yaml", 101, [False] * 4, False),
-        ("vfnet_R50_dcn_ms_2x.yaml", 50, [False, True, True, True], True),
-    ],
-)
-def test_networks(name, depth, stages, last_conv):
-    cfg = load(name)
-    assert cfg.MODEL.RESNETS.DEPTH == depth
-    assert {50: "torchvision/R-50.pkl", 101: "resnet101-63fe2227"}[depth] in cfg.MODEL.WEIGHTS
-    assert cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE == stages
-    assert cfg.MODEL.RESNETS.DEFORM_MODULATED == last_conv == cfg.MODEL.VFNET.DEFORM_LAST_CONV
 
 
 @pytest.mark.parametrize(
@@ -176,14 +196,40 @@ def test_ablations(name, loss, star, refine, box_weight):
     assert vfnet.VARIFOCAL_IOU_WEIGHTED
 
 
-def test_unweighted_differs_from_the_model_in_one_key():
-    keys = keys_of("ablation/vfnet_R50_1x_unweighted.yaml")
-    del keys["OUTPUT_DIR"]
-    assert keys == {"MODEL.VFNET.VARIFOCAL_IOU_WEIGHTED": False}
+@pytest.mark.parametrize("name, expected", TABLE_2.items())
+def test_the_rows_of_table_2_differ_in_the_loss_alone(name, expected):
+    cfg, full = load(name), load("vfnet_R50_1x.yaml")
+    vfnet = cfg.MODEL.VFNET
+    found = (vfnet.VARIFOCAL_GAMMA, vfnet.VARIFOCAL_ALPHA, vfnet.VARIFOCAL_IOU_WEIGHTED)
+    assert found == expected
+    for key in ("VARIFOCAL_GAMMA", "VARIFOCAL_ALPHA", "VARIFOCAL_IOU_WEIGHTED"):
+        vfnet[key] = full.MODEL.VFNET[key]
+    cfg.OUTPUT_DIR = full.OUTPUT_DIR
+    assert cfg == full
+
+
+def test_the_published_tables_link_every_ablation():
+    text = (CONFIGS / "ablation" / "README.md").read_text()
+    assert [
+        name for name in (*TABLE_2, *OTHER_ABLATIONS) if f"({Path(name).name})" not in text
+    ] == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if "_ms_" in name])
+def test_the_narrower_range_is_one_override_of_any_multi_scale_model(name, tmp_path):
+    over = CONFIGS / "override" / "range_640_800.yaml"
+    cfg = load_config(str(CONFIGS / name), override_files=[str(over)])
+    expected = load(name)
+    expected.INPUT.MIN_SIZE_TRAIN = (640, 800)
+    assert cfg == expected
+    # The same as a config of its own, with two bases.
+    own = tmp_path / "own.yaml"
+    own.write_text(f'_BASE_: ["{CONFIGS / name}", "{over}"]')
+    assert load_config(str(own)) == expected
 
 
 def test_every_run_has_a_folder_of_its_own():
-    runs = [name for name in ALL if not Path(name).name.startswith("Base-")]
+    runs = [name for name in CONFIGURED if not Path(name).name.startswith("Base-")]
     folders = [load(name).OUTPUT_DIR for name in runs]
     assert len(set(folders)) == len(runs)
     assert all(folder.startswith("./output/") for folder in folders)

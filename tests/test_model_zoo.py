@@ -1,8 +1,9 @@
-"""The configs by name: found with and without .yaml, whole, and an unknown name lists them."""
+"""Configs, published weights and models by name, as in `detectron2.model_zoo`."""
 
 from pathlib import Path
 
 import pytest
+import torch
 
 from vfnet import model_zoo
 from vfnet.errors import UserError
@@ -34,3 +35,74 @@ def test_get_config_holds_the_file_its_base_and_the_defaults():
     assert not cfg.MODEL.VFNET.STAR_FEATURES  # the file
     assert cfg.MODEL.META_ARCHITECTURE == "VFNet"  # its base
     assert cfg.SOLVER.AMP.PRECISION == "float16"  # a default
+
+
+def test_a_checkpoints_url_is_what_the_weights_key_takes():
+    url = model_zoo.get_checkpoint_url("vfnet_R50_1x.yaml")
+    assert url == model_zoo.get_checkpoint_url("vfnet_R50_1x")
+    assert url.startswith("mmdet://https://download.openmmlab.com/mmdetection/v2.0/vfnet/")
+    assert url.endswith("/vfnet_r50_fpn_1x_coco_20201027-38db6f58.pth")
+
+
+def test_trained_sets_the_weights_and_nothing_else():
+    plain, trained = (model_zoo.get_config("vfnet_R101_1x", trained=t) for t in (False, True))
+    assert "resnet101-63fe2227" in plain.MODEL.WEIGHTS
+    assert trained.MODEL.WEIGHTS == model_zoo.get_checkpoint_url("vfnet_R101_1x")
+    plain.MODEL.WEIGHTS = trained.MODEL.WEIGHTS
+    assert trained == plain
+
+
+@pytest.mark.parametrize("call", [model_zoo.get_checkpoint_url, model_zoo.get])
+@pytest.mark.parametrize(
+    "name, match",
+    [
+        ("vfnet_R101_2x.yaml", "vfnet_R101_2x .*Google Drive.*VarifocalNet.*mmdet://FILE"),
+        ("ablation/vfnet_R50_1x_raw.yaml", "published weights.*vfnet_R50_1x,"),
+    ],
+)
+def test_what_is_published_nowhere_or_elsewhere_is_an_error(call, name, match):
+    arguments = {} if call is model_zoo.get_checkpoint_url else {"trained": True}
+    with pytest.raises(UserError, match=match):
+        call(name, **arguments)
+
+
+@pytest.fixture
+def miniature(repository, tmp_path, monkeypatch):
+    """A zoo of one small model: what was trained, and an ImageNet backbone for it."""
+    reference = repository / "tests" / "reference"
+    state_dict = torch.load(reference / "mini_r50.pth", weights_only=True)["state_dict"]
+    backbone = {n[len("backbone.") :]: v for n, v in state_dict.items() if n.startswith("backbone")}
+    torch.save(backbone, tmp_path / "imagenet.pth")
+    (tmp_path / "mini.yaml").write_text(
+        f"_BASE_: {reference}/mini_r50.yaml\nMODEL:\n  WEIGHTS: mmdet://{tmp_path}/imagenet.pth\n"
+    )
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(model_zoo, "get_config_file", lambda path: str(tmp_path / "mini.yaml"))
+    monkeypatch.setattr(model_zoo, "weights_url", lambda path: str(reference / "mini_r50.pth"))
+    return state_dict
+
+
+def test_get_gives_the_trained_model_in_training_mode(miniature):
+    model = model_zoo.get("mini", trained=True, device="cpu")
+    assert model.training and model.device.type == "cpu"
+    assert torch.equal(model.head.cls_pred.weight, miniature["bbox_head.vfnet_cls.weight"])
+    scale = miniature["backbone.layer4.2.bn3.running_var"]
+    assert torch.equal(model.backbone.bottom_up.res5[2].conv3.norm.running_var, scale)
+
+
+def test_get_without_trained_loads_the_configs_own_weights(miniature):
+    torch.manual_seed(0)
+    model = model_zoo.get("mini")
+    stem = miniature["backbone.conv1.weight"]
+    assert torch.equal(model.backbone.bottom_up.stem.conv1.weight.cpu(), stem)
+    assert model.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert not torch.equal(
+        model.head.box_conv.weight.cpu(), miniature["bbox_head.vfnet_reg_conv.conv.weight"]
+    )
+
+
+def test_get_refuses_weights_of_another_number_of_classes(miniature, tmp_path):
+    with open(tmp_path / "mini.yaml", "a") as stream:
+        stream.write("  VFNET:\n    NUM_CLASSES: 4\n")
+    with pytest.raises(UserError, match="head.cls_pred.weight"):
+        model_zoo.get("mini", trained=True)

@@ -54,19 +54,21 @@ def test_the_wheel_carries_every_config_of_the_repository(installed):
     assert contents(installed / "vfnet" / "configs") == contents(bootstrap.ROOT / "configs")
 
 
-def test_the_installed_package_finds_its_own_configs(installed, tmp_path):
+def test_the_installed_package_finds_its_own_configs_and_published_weights(installed, tmp_path):
     code = """
 import vfnet
 print(vfnet.__version__)
 print(vfnet.model_zoo.get_config_file("vfnet_R50_1x.yaml"))
 print(vfnet.model_zoo.get_config("vfnet_R50_1x.yaml").MODEL.META_ARCHITECTURE)
+print(vfnet.model_zoo.get_checkpoint_url("vfnet_R50_1x.yaml"))
 """
     result = run(code, str(installed), tmp_path)
     assert result.returncode == 0, result.stderr
-    version, path, architecture = result.stdout.splitlines()
+    version, path, architecture, url = result.stdout.splitlines()
     assert (installed / f"vfnet_detectron2-{version}.dist-info").is_dir()
     assert path == str(installed / "vfnet" / "configs" / "vfnet_R50_1x.yaml")
     assert architecture == "VFNet"
+    assert url.startswith("mmdet://https://") and url.endswith("-38db6f58.pth")
 
 
 def test_without_detectron2_the_import_says_how_to_install_it(installed, tmp_path):

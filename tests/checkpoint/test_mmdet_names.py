@@ -5,20 +5,20 @@ import json
 import pytest
 import torch
 import torchvision
-from detectron2.modeling import build_backbone
+from detectron2.modeling import build_backbone, build_model
 
 from vfnet import model_zoo
 from vfnet.checkpoint import convert_state_dict
 from vfnet.errors import UserError
 
-PUBLISHED = [
-    "vfnet_r50_fpn_1x_coco",
-    "vfnet_r50-mdconv-c3-c5_fpn_ms-2x_coco",
-    "vfnet_x101-32x4d-mdconv-c3-c5_fpn_ms-2x_coco",
-    "vfnet_x101-64x4d_fpn_ms-2x_coco",
-    "vfnet_res2net101-mdconv-c3-c5_fpn_ms-2x_coco",
-    "vfnet_res2net-101_fpn_ms-2x_coco",
-]
+PUBLISHED = {
+    "vfnet_r50_fpn_1x_coco": "vfnet_R50_1x",
+    "vfnet_r50-mdconv-c3-c5_fpn_ms-2x_coco": "vfnet_R50_dcn_ms_2x",
+    "vfnet_x101-32x4d-mdconv-c3-c5_fpn_ms-2x_coco": "vfnet_X101_32x4d_dcn_ms_2x",
+    "vfnet_x101-64x4d_fpn_ms-2x_coco": "vfnet_X101_64x4d_ms_2x",
+    "vfnet_res2net101-mdconv-c3-c5_fpn_ms-2x_coco": "vfnet_R2_101_dcn_ms_2x",
+    "vfnet_res2net-101_fpn_ms-2x_coco": "vfnet_R2_101_ms_2x",
+}
 
 
 def published_state_dict(shared, model):
@@ -35,6 +35,18 @@ def test_every_weight_of_a_published_model_keeps_its_tensor_under_a_name_of_its_
     kept = [value for name, value in source.items() if not name.endswith("num_batches_tracked")]
     assert len(kept) < len(source)
     assert [id(value) for value in converted.values()] == [id(value) for value in kept]
+
+
+@pytest.mark.parametrize("model, config", PUBLISHED.items())
+def test_a_published_model_is_its_configs_in_every_name_and_shape(shared, model, config):
+    cfg = model_zoo.get_config(config)
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        ours = build_model(cfg).state_dict()
+    converted = convert_state_dict(published_state_dict(shared, model))
+    assert {name: value.shape for name, value in converted.items()} == {
+        name: value.shape for name, value in ours.items() if "num_batches_tracked" not in name
+    }
 
 
 @pytest.mark.parametrize(
@@ -107,11 +119,18 @@ def test_a_value_that_is_no_tensor_is_an_error():
         convert_state_dict({"backbone.conv1.weight": "weights"})
 
 
-@pytest.mark.parametrize("config", ["vfnet_R50_1x", "vfnet_R101_1x"])
-def test_torchvisions_resnet_fills_the_whole_backbone_and_brings_no_more(config):
+@pytest.mark.parametrize(
+    "config, model",
+    [
+        ("vfnet_R50_1x", "resnet50"),
+        ("vfnet_R101_1x", "resnet101"),
+        ("vfnet_X101_64x4d_ms_2x", "resnext101_64x4d"),
+    ],
+)
+def test_torchvisions_resnet_fills_the_whole_backbone_and_brings_no_more(config, model):
     cfg = model_zoo.get_config(config)
     with torch.device("meta"):
-        source = getattr(torchvision.models, f"resnet{cfg.MODEL.RESNETS.DEPTH}")().state_dict()
+        source = getattr(torchvision.models, model)().state_dict()
         backbone = build_backbone(cfg)
     shapes = {name: tuple(value.shape) for name, value in convert_state_dict(source).items()}
     expected = {

@@ -14,6 +14,7 @@ FITTING = [
     (f"{ZOO}/torchvision/R-50.pkl", RGB, False),
     ("mmdet:///data/vfnet_r50.pth", RGB, False),
     ("mmdet:/data/vfnet_r50.pth", RGB, False),
+    ("vfnet://vfnet_R50_1x", RGB, False),
     (f"{ZOO}/MSRA/R-101.pkl", MSRA, True),
     (f"{ZOO}/FAIR/X-101-32x8d.pkl", FAIR, False),
 ]

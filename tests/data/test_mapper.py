@@ -1,12 +1,18 @@
+import itertools
+
 import numpy as np
 import pytest
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetCatalog, DatasetMapper
 from detectron2.data import transforms as T
+from detectron2.structures import BoxMode
 from PIL import Image
 
 import vfnet
-from vfnet.data import build_mapper
-from vfnet.data.resize import MmcvResizeShortestEdge
+from vfnet.data import build_mapper, build_train_loader, register_coco_format
+from vfnet.data.crop import CropWithBox
+from vfnet.data.cutout import RandomCutout
+from vfnet.data.mapper import CheckedDatasetMapper, boxes_of
+from vfnet.data.resize import MmcvResizeShortestEdge, ResizeBothEdges
 from vfnet.data.shapes import load_shapes
 from vfnet.errors import UserError
 
@@ -20,8 +26,33 @@ def make_config(resize="pil"):
     return cfg
 
 
+def augmented_config(resize="pil"):
+    """All augmentations of VFNet-X, at sizes of small pictures."""
+    cfg = make_config(resize)
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = (80, 160), "range"
+    cfg.INPUT.MAX_SIZE_TRAIN_RANGE = (120, 240)
+    cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.SIZE = True, [0.75, 0.75]
+    cfg.INPUT.CROP.PROBABILITY = 0.5
+    cfg.INPUT.CUTOUT.ENABLED = True
+    return cfg
+
+
 def kinds(mapper):
-    return [type(augmentation) for augmentation in mapper.augmentations.augs]
+    """Classes of the augmentations; of those with a probability, what is applied."""
+    augmentations = mapper.augmentations.augs
+    return [type(a.aug if isinstance(a, T.RandomApply) else a) for a in augmentations]
+
+
+def map_white(tmp_path, augmentations, annotations=()):
+    """Map a white 60x40 picture (width x height) with the given augmentations."""
+    file = tmp_path / "white.png"
+    Image.fromarray(np.full((40, 60, 3), 255, np.uint8)).save(file)
+    record = {"file_name": str(file), "width": 60, "height": 40, "annotations": list(annotations)}
+    return CheckedDatasetMapper(True, augmentations=augmentations, image_format="RGB")(record)
+
+
+def annotation(box, mode=BoxMode.XYXY_ABS, **more):
+    return {"bbox": box, "bbox_mode": mode, "category_id": 0, **more}
 
 
 def test_pil_is_detectron2s_mapper():
@@ -37,9 +68,9 @@ def test_pil_is_detectron2s_mapper():
 
 
 def test_cv2_replaces_only_the_resizing():
+    assert kinds(build_mapper(make_config(), True)) == [T.ResizeShortestEdge, T.RandomFlip]
     cfg = make_config("cv2")
-    cfg.INPUT.CROP.ENABLED = True
-    assert kinds(build_mapper(cfg, True)) == [T.RandomCrop, MmcvResizeShortestEdge, T.RandomFlip]
+    assert kinds(build_mapper(cfg, True)) == [MmcvResizeShortestEdge, T.RandomFlip]
     assert kinds(build_mapper(cfg, False)) == [MmcvResizeShortestEdge]
 
 
@@ -111,3 +142,118 @@ def test_a_picture_of_another_size_is_named(tmp_path):
     record = {"file_name": str(file), "width": 60, "height": 80, "annotations": []}
     with pytest.raises(UserError, match=r"other\.png, got \(80, 60\), expect \(60, 80\)"):
         build_mapper(make_config(), True)(record)
+
+
+@pytest.mark.parametrize("resize", ["pil", "cv2"])
+def test_training_crops_resizes_cuts_out_and_flips_in_this_order(resize):
+    mapper = build_mapper(augmented_config(resize), True)
+    assert kinds(mapper) == [CropWithBox, ResizeBothEdges, RandomCutout, T.RandomFlip]
+
+
+@pytest.mark.parametrize("resize", ["pil", "cv2"])
+def test_test_images_know_nothing_of_the_augmentations(resize):
+    record = load_shapes("val")[0]
+    plain = build_mapper(make_config(resize), False)
+    augmented = build_mapper(augmented_config(resize), False)
+    assert kinds(augmented) == kinds(plain) and len(kinds(plain)) == 1
+    assert (augmented(record)["image"] == plain(record)["image"]).all()
+
+
+def test_vfnetx_builds_what_was_published():
+    mapper = build_mapper(vfnet.model_zoo.get_config("vfnetx_R2_101_59e.yaml"), True)
+    crop, resize, cutout, flip = mapper.augmentations.augs
+    assert (crop.prob, crop.aug.crop.crop_type) == (0.5, "relative_range")
+    assert tuple(crop.aug.crop.crop_size) == (0.75, 0.75)
+    assert tuple(resize.short_edge_length) == (500, 1400)
+    assert (resize.sample_style, tuple(resize.long_edge_range)) == ("range", (750, 2100))
+    assert (cutout.prob, tuple(cutout.aug.num_holes), len(cutout.aug.sizes)) == (0.5, (5, 10), 13)
+    assert isinstance(flip, T.RandomFlip) and flip.horizontal
+
+
+def test_boxes_of_a_crop_by_hand(tmp_path):
+    boxes = [
+        [12, 22, 30, 36],  # inside
+        [0, 0, 20, 24],  # cut to 10x4: its centre lies outside, it stays
+        [30, 30, 60, 40],  # cut to 20x6
+        [0, 0, 10, 40],  # touches: dropped
+        [51, 0, 60, 40],  # beside: dropped
+    ]
+    crop = T.CropTransform(10, 20, 40, 16)
+    mapped = map_white(tmp_path, [crop], [annotation(box) for box in boxes])
+    assert mapped["image"].shape == (3, 16, 40)
+    expected = [[2, 2, 20, 16], [0, 0, 10, 4], [20, 10, 40, 16]]
+    assert mapped["instances"].gt_boxes.tensor.tolist() == expected
+
+
+def test_augmentations_that_ask_get_the_boxes_as_they_are_by_then(tmp_path):
+    seen = []
+
+    class Ask(T.Augmentation):
+        def get_transform(self, image, boxes):
+            seen.append((image.shape[:2], boxes.tolist()))
+            return T.NoOpTransform()
+
+    annotations = [
+        annotation([10, 10, 20, 10], BoxMode.XYWH_ABS),
+        annotation([0, 0, 60, 40], iscrowd=1),
+        annotation([30, 20, 50, 40]),
+    ]
+    map_white(tmp_path, [Ask(), T.Resize((80, 120)), Ask()], annotations)
+    assert seen == [
+        ((40, 60), [[10, 10, 30, 20], [30, 20, 50, 40]]),
+        ((80, 120), [[20, 20, 60, 40], [60, 40, 100, 80]]),
+    ]
+
+
+def test_boxes_of_no_annotation_are_none():
+    assert boxes_of([]).shape == boxes_of([annotation([0, 0, 1, 1], iscrowd=1)]).shape == (0, 4)
+
+
+def test_holes_are_black_pixels_of_the_resized_picture_and_leave_boxes_alone(tmp_path):
+    np.random.seed(0)
+    augmentations = [T.Resize((400, 600)), RandomCutout((1, 1), [(1, 1)]), T.RandomFlip()]
+    for _ in range(20):
+        mapped = map_white(tmp_path, augmentations, [annotation([0, 0, 60, 40])])
+        image = mapped["image"].numpy()
+        assert set(np.unique(image)) == {0, 255} and (image == image[:1]).all()
+        assert (image[0] == 0).sum() == 1
+        assert mapped["instances"].gt_boxes.tensor.tolist() == [[0, 0, 600, 400]]
+
+
+@pytest.mark.parametrize("resize", ["pil", "cv2"])
+def test_real_pictures_meet_a_bound_and_keep_a_box(shared, resize):
+    folder = shared / "data" / "bccd"
+    cfg = augmented_config(resize)
+    cfg.DATASETS.COCO_FORMAT = [["cells", str(folder / "val.json"), str(folder / "images")]]
+    register_coco_format(cfg)
+    mapper = build_mapper(cfg, True)
+    np.random.seed(0)
+    sizes = set()
+    for record in DatasetCatalog.get("cells")[:40]:
+        mapped = mapper(record)
+        short, long = sorted(mapped["image"].shape[1:])
+        assert short <= 160 and long <= 240 and (short >= 80 or long >= 120)
+        boxes = mapped["instances"].gt_boxes
+        clipped = boxes.clone()
+        clipped.clip(mapped["image"].shape[1:])
+        assert len(boxes) and (clipped.tensor == boxes.tensor).all() and boxes.nonempty().all()
+        sizes.add((short, long))
+    assert len(sizes) > 30
+
+
+def test_workers_do_not_change_augmented_batches():
+    DatasetCatalog.register("few", lambda: load_shapes("val")[:10])
+    batches = []
+    for workers in (0, 2):
+        cfg = augmented_config()
+        cfg.DATASETS.TRAIN, cfg.SOLVER.IMS_PER_BATCH = ("few",), 4
+        cfg.DATALOADER.NUM_WORKERS = workers
+        loader = build_train_loader(cfg, seed=7)
+        samples = itertools.chain(*itertools.islice(loader, 6))
+        batches.append(
+            [
+                (s["image"].numpy().tobytes(), s["instances"].gt_boxes.tensor.tolist())
+                for s in samples
+            ]
+        )
+    assert batches[0] == batches[1] and len(batches[0]) == 24

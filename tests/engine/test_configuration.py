@@ -69,3 +69,47 @@ def test_wrong_overrides(write, overrides, pattern):
 def test_a_missing_file(path):
     with pytest.raises(UserError, match="--config-file"):
         load_config(path)
+
+
+@pytest.fixture
+def override(tmp_path):
+    def write_yaml(text, name="override.yaml"):
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return write_yaml
+
+
+def test_override_files_win_over_the_file_in_turn_and_pairs_over_all(write, override):
+    solver = load_config(
+        write("VERSION: 2\nSOLVER: {BASE_LR: 0.5, MOMENTUM: 0.5, GAMMA: 0.5, MAX_ITER: 5}"),
+        ["SOLVER.MAX_ITER", "8"],
+        [
+            override("VERSION: 2\nSOLVER: {MOMENTUM: 0.6, GAMMA: 0.6, MAX_ITER: 6}"),
+            override("VERSION: 2\nSOLVER: {GAMMA: 0.7, MAX_ITER: 7}", "second.yaml"),
+        ],
+    ).SOLVER
+    found = (solver.BASE_LR, solver.MOMENTUM, solver.GAMMA, solver.MAX_ITER)
+    assert found == (0.5, 0.6, 0.7, 8)
+
+
+@pytest.mark.parametrize(
+    "text, pattern",
+    [
+        ("VERSION: 2\nMODEL: {VFNET: {NUM_KLASSES: 3}}", "did you mean MODEL.VFNET.NUM_CLASSES"),
+        ("VERSION: 2\nSOLVER: {MAX_ITER: many}", "SOLVER.MAX_ITER"),
+        ("VERSION: 2\nMODEL: [1", "not valid yaml"),
+        ("", "override.yaml"),
+    ],
+)
+def test_a_wrong_override_file_is_named_with_what_is_wrong(write, override, text, pattern):
+    with pytest.raises(UserError, match=pattern) as caught:
+        load_config(write("VERSION: 2"), override_files=[override(text)])
+    assert "\n" not in str(caught.value) and "override.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["", "/nowhere/range.yaml"])
+def test_a_missing_override_file(write, path):
+    with pytest.raises(UserError, match=f"{path} does not exist; check --override"):
+        load_config(write("VERSION: 2"), override_files=[path])

@@ -85,21 +85,25 @@ def _add_test_keys(vfnet: CfgNode) -> None:
 
 
 def _add_augmentation_keys(cfg: CfgNode) -> None:
-    # Probability of cropping a training image, where INPUT.CROP.ENABLED is True.
+    # Probability of cropping a training image, where INPUT.CROP.ENABLED is True. A crop that holds
+    # no part of a box is drawn again.
     cfg.INPUT.CROP.PROBABILITY = 1.0
-    # [lowest, highest] bound of the long edge, in pixels, drawn anew for each training image;
-    # empty: MAX_SIZE_TRAIN. MIN_SIZE_TRAIN is drawn independently of it.
+    # [lowest, highest] bound of the long edge, in pixels, both included, drawn for each training
+    # image and independently of MIN_SIZE_TRAIN; of the two draws the greater bounds the long edge.
+    # Empty: MAX_SIZE_TRAIN for all.
     cfg.INPUT.MAX_SIZE_TRAIN_RANGE = ()
-    # Black rectangles over resized training images (https://arxiv.org/abs/1708.04552).
+    # Black rectangles over resized training images (https://arxiv.org/abs/1708.04552), over a share
+    # of PROBABILITY of them.
     cfg.INPUT.CUTOUT = CfgNode()
     cfg.INPUT.CUTOUT.ENABLED = False
     cfg.INPUT.CUTOUT.PROBABILITY = 0.5
-    # Fewest and most rectangles in an image; their (width, height) in pixels, drawn uniformly.
+    # Fewest and most rectangles in such an image; (width, height) in pixels to choose from.
     cfg.INPUT.CUTOUT.NUM_HOLES = (5, 10)
     cfg.INPUT.CUTOUT.SIZES = (
         *((4, 4), (4, 8), (8, 4), (8, 8), (16, 8), (8, 16), (16, 16)),
         *((16, 32), (32, 16), (32, 32), (32, 48), (48, 32), (48, 48)),
     )
+    # Test-time augmentation: see vfnet.evaluation.test_time_augmentation. MIN_SIZES 0: as it is.
     # Bound of the long edge for each of TEST.AUG.MIN_SIZES; empty: TEST.AUG.MAX_SIZE for all.
     cfg.TEST.AUG.MAX_SIZES = ()
 
@@ -107,7 +111,8 @@ def _add_augmentation_keys(cfg: CfgNode) -> None:
 def _add_averaging_keys(solver: CfgNode) -> None:
     # Stochastic weight averaging of a finished run (https://arxiv.org/abs/2012.12645): MAX_ITER is
     # divided into CYCLES equal cosine cycles, from BASE_LR to BASE_LR times END_LR_FACTOR, and the
-    # weights at their ends are averaged. No warm-up, no STEPS.
+    # weights at their ends are averaged. No warm-up, no STEPS. Batch norms whose statistics move
+    # are estimated anew, on TEST.PRECISE_BN.NUM_ITER batches.
     solver.SWA = CfgNode()
     solver.SWA.ENABLED = False
     solver.SWA.CYCLES = 12

@@ -1,11 +1,18 @@
 """The configs that this project comes with, by name, as `detectron2.model_zoo` has its own."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
+import torch
 from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import nn
 
+from .checkpoint import VFNetCheckpointer
 from .config import get_cfg
 from .errors import UserError
+from .published import weights_url
 
 
 def get_config_file(config_path: str) -> str:
@@ -29,18 +36,58 @@ def get_config_file(config_path: str) -> str:
     return str(folder / name)
 
 
-def get_config(config_path: str) -> CfgNode:
+def get_config(config_path: str, trained: bool = False) -> CfgNode:
     """Return the whole config: Detectron2's and VFNet's defaults with that file merged in.
 
     Args:
         config_path: as `get_config_file` takes it.
+        trained: set MODEL.WEIGHTS to the published checkpoint; else it stays the file's own, mostly
+            an ImageNet backbone.
 
     Raises:
-        UserError: there is no config of that name.
+        UserError: there is no config of that name or, for `trained`, no published checkpoint.
     """
     cfg = get_cfg()
     cfg.merge_from_file(get_config_file(config_path))
+    if trained:
+        cfg.MODEL.WEIGHTS = get_checkpoint_url(config_path)
     return cfg
+
+
+def get_checkpoint_url(config_path: str) -> str:
+    """Return where the published checkpoint of a config is, as MODEL.WEIGHTS takes it.
+
+    Args:
+        config_path: as `get_config_file` takes it.
+
+    Returns:
+        "mmdet://" and the URL of the file, which is mmdet's: loading converts it.
+
+    Raises:
+        UserError: nothing is published at a URL; the message says what is, or where else it is.
+    """
+    return f"mmdet://{weights_url(config_path)}"
+
+
+def get(config_path: str, trained: bool = False, device: str | None = None) -> nn.Module:
+    """Return the model of a config, in training mode, with the weights of `get_config` loaded.
+
+    Args:
+        config_path: as `get_config_file` takes it.
+        trained: as `get_config` takes it.
+        device: instead of MODEL.DEVICE; by default the CPU where there is no GPU.
+
+    Raises:
+        UserError: as `get_config`, or the weights cannot be fetched or do not fit.
+    """
+    cfg = get_config(config_path, trained)
+    if device is None and not torch.cuda.is_available():
+        device = "cpu"
+    if device is not None:
+        cfg.MODEL.DEVICE = device
+    model = build_model(cfg)
+    VFNetCheckpointer(model, whole_detector=trained).load(cfg.MODEL.WEIGHTS)
+    return model
 
 
 def _config_folder() -> Path:

@@ -17,6 +17,7 @@ from .checkpoint.write_aside import write_aside
 from .data import register_test_sets
 from .engine import choose_device, load_config
 from .errors import UserError
+from .evaluation.test_time_augmentation import VFNetWithTTA, without_resizing
 
 
 def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
@@ -48,8 +49,11 @@ def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> C
 def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     """Return Detectron2's predictor with the weights of a whole detector.
 
+    Where TEST.AUG.ENABLED is True, its `model` is a `VFNetWithTTA`.
+
     Raises:
-        UserError: no weights are named, or they are not those of this whole detector.
+        UserError: no weights are named, or they are not those of this whole detector; sizes of
+            TEST.AUG that cannot be.
     """
     if not cfg.MODEL.WEIGHTS:
         raise UserError(
@@ -57,11 +61,13 @@ def build_predictor(cfg: CfgNode) -> DefaultPredictor:
             "as in --opts MODEL.WEIGHTS output/model_final.pth"
         )
     # DefaultPredictor loads with a checkpointer that only warns where names do not fit.
-    without_weights = cfg.clone()
+    without_weights = without_resizing(cfg) if cfg.TEST.AUG.ENABLED else cfg.clone()
     without_weights.defrost()
     without_weights.MODEL.WEIGHTS = ""
     predictor = DefaultPredictor(without_weights)
     VFNetCheckpointer(predictor.model, whole_detector=True).load(cfg.MODEL.WEIGHTS)
+    if cfg.TEST.AUG.ENABLED:
+        predictor.model = VFNetWithTTA(cfg, predictor.model)
     return predictor
 
 

@@ -1,18 +1,28 @@
-"""Weights: mmdet's names, the `mmdet:` path, and a checkpointer that refuses what does not fit."""
+"""Weights: mmdet's names and files, the paths `mmdet:` and `vfnet:`, and a strict checkpointer."""
 
 from .checkpointer import VFNetCheckpointer
-from .mmdet_handler import MMDetHandler, register_mmdet_handler
-from .mmdet_names import convert_state_dict
+from .conversion import convert_file, convert_file_back
+from .mmdet_handler import MMDetHandler, fetch_source, register_mmdet_handler
+from .mmdet_names import convert_state_dict, to_mmdet_state_dict
 from .tensor_file import read_checkpoint
+from .vfnet_handler import VFNetHandler, mmdet_path, register_vfnet_handler
 from .weights_check import weights_mismatches
 
 __all__ = [
     "MMDetHandler",
     "VFNetCheckpointer",
+    "VFNetHandler",
+    "convert_file",
+    "convert_file_back",
     "convert_state_dict",
+    "fetch_source",
+    "mmdet_path",
     "read_checkpoint",
     "register_mmdet_handler",
+    "register_vfnet_handler",
+    "to_mmdet_state_dict",
     "weights_mismatches",
 ]
 
 register_mmdet_handler()
+register_vfnet_handler()

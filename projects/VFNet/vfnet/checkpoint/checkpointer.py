@@ -13,10 +13,9 @@ from torch import nn
 
 from ..errors import UserError
 from .array_file import read_arrays
+from .fit import backbone_prefix, differences, differing_class_layer, has_head, is_optional
 from .safe_pickle import unreadable
 from .write_aside import write_aside
-
-_CLASS_LAYER = ("head.cls_pred.weight", "head.cls_pred.bias")
 
 
 class VFNetCheckpointer(DetectionCheckpointer):
@@ -33,6 +32,7 @@ class VFNetCheckpointer(DetectionCheckpointer):
         whole_detector: refuse what would leave a part of the model as it was initialised: a file
             without a head, or a class layer of another number of classes. For prediction and
             evaluation; training may start from either.
+        tag_last: name what `save` writes in `last_checkpoint`, from which --resume continues.
         checkpointables: further objects with `state_dict`, saved under their keywords.
     """
 
@@ -43,10 +43,12 @@ class VFNetCheckpointer(DetectionCheckpointer):
         *,
         save_to_disk: bool | None = None,
         whole_detector: bool = False,
+        tag_last: bool = True,
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self._whole_detector = whole_detector
+        self._tag_last = tag_last
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load from a path or URL, as `DetectionCheckpointer.load`; an empty path loads nothing.
@@ -65,7 +67,10 @@ class VFNetCheckpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write `name`.pth and name it in `last_checkpoint`; a failure leaves both as they were."""
+        """Write `name`.pth and, with `tag_last`, name it in `last_checkpoint`.
+
+        A failure leaves both as they were.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
         data = {"model": self.model.state_dict()}
@@ -76,7 +81,8 @@ class VFNetCheckpointer(DetectionCheckpointer):
         self.logger.info(f"Saving checkpoint to {save_file}")
         with write_aside(save_file) as stream:
             torch.save(data, stream)
-        self.tag_last_checkpoint(basename)
+        if self._tag_last:
+            self.tag_last_checkpoint(basename)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the newest checkpoint in the file `last_checkpoint`."""
@@ -148,11 +154,17 @@ class VFNetCheckpointer(DetectionCheckpointer):
             self._require_head(weights)
             # Guessed names may leave a part of the model as it was: all have to fit.
             checkpoint.pop("matching_heuristics", None)
-        if checkpoint.get("matching_heuristics", False):
-            return self._load_by_heuristics(checkpoint)
         current = self.model.state_dict()
-        other_classes = [] if self._whole_detector else _differing_class_layer(weights, current)
-        problems = _differences(weights, current, other_classes)
+        backbone = None
+        if checkpoint.get("matching_heuristics", False):
+            if checkpoint.get("__author__") != "mmdet":
+                return self._load_by_heuristics(checkpoint)
+            # A converted backbone needs no guesses: its names lack only what stands before them.
+            del checkpoint["matching_heuristics"]
+            backbone = backbone_prefix(weights, current)
+            weights = {f"{backbone}{name}": value for name, value in weights.items()}
+        other_classes = [] if self._whole_detector else differing_class_layer(weights, current)
+        problems = differences(weights, current, other_classes, backbone)
         if problems:
             raise UserError(
                 f"{self._path} does not fit this model; nothing was loaded. {'; '.join(problems)}. "
@@ -164,11 +176,11 @@ class VFNetCheckpointer(DetectionCheckpointer):
         incompatible = super()._load_model(checkpoint)
         # All that is missing or too much now was meant to be: Detectron2 would warn of it.
         for names in (incompatible.missing_keys, incompatible.unexpected_keys):
-            names[:] = [n for n in names if not _is_optional(n) and n not in other_classes]
+            names[:] = [n for n in names if not is_optional(n) and n not in other_classes]
         return incompatible
 
     def _require_head(self, weights: Mapping[str, Any]) -> None:
-        if not _has_head(weights):
+        if not has_head(weights):
             raise UserError(
                 f"expected a whole detector in {self._path}, found no weights of a head, without "
                 "which it would predict at random; nothing was loaded. Set MODEL.WEIGHTS to a "
@@ -211,70 +223,6 @@ def _without(weights: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return rest
 
 
-def _is_optional(name: str) -> bool:
-    """Whether a checkpoint may hold or lack this name.
-
-    Frozen batch norms and mmdet's converted ones have no counter; the pixel statistics come from
-    the config; anchors are not stored any more.
-    """
-    last = name.rsplit(".", 1)[-1]
-    return (
-        last in ("num_batches_tracked", "pixel_mean", "pixel_std")
-        or "anchor_generator.cell_anchors" in name
-    )
-
-
-def _has_head(weights: Mapping[str, Any]) -> bool:
-    """Whether the names are a detector's; without, they are those of a backbone."""
-    return any(name.startswith("head.") for name in weights)
-
-
-def _differing_class_layer(weights: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """Names of the class layer, if it is there on both sides with another number of classes."""
-    if not all(name in weights and name in current for name in _CLASS_LAYER):
-        return []
-    shapes = [(weights[name].shape, current[name].shape) for name in _CLASS_LAYER]
-    only_classes_differ = all(
-        len(there) == len(here) and there[1:] == here[1:] and there[0] != here[0]
-        for there, here in shapes
-    )
-    return list(_CLASS_LAYER) if only_classes_differ else []
-
-
 def _class_layer_message(weights: Any, current: Any, name: str) -> str:
     there, here = weights[name].shape[0], current[name].shape[0]
     return f"class layer re-initialised ({there} -> {here} classes), all else loaded"
-
-
-def _differences(
-    weights: Mapping[str, Any], current: Mapping[str, Any], allowed: list[str]
-) -> list[str]:
-    """What keeps these weights from being the model's, as parts of a sentence.
-
-    A file without any name of a head is a backbone's: it may leave the rest as it was.
-    """
-    missing = [n for n in current if n not in weights and not _is_optional(n)]
-    unexpected = [n for n in weights if n not in current and not _is_optional(n)]
-    shapes = [
-        f"{name} {tuple(value.shape)} instead of {tuple(current[name].shape)}"
-        for name, value in weights.items()
-        if name in current
-        and name not in allowed
-        and not _is_optional(name)
-        and tuple(value.shape) != tuple(current[name].shape)
-    ]
-    problems = []
-    if not weights:
-        problems.append("It holds no weights")
-    if missing and _has_head(weights):
-        problems.append(f"Missing in the file: {_listed(missing)}")
-    if unexpected:
-        problems.append(f"Not in the model: {_listed(unexpected)}")
-    if shapes:
-        problems.append(f"Of another shape: {_listed(shapes)}")
-    return problems
-
-
-def _listed(names: list[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

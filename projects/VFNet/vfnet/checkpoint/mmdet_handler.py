@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections.abc import Mapping
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import torch
 from detectron2.utils.file_io import PathHandler, PathManager
 from iopath.common.file_io import get_cache_dir
 
 from ..errors import UserError
-from .mmdet_names import convert_state_dict
-from .tensor_file import read_checkpoint
+from .conversion import convert_file
+from .download_check import check_download, sha256
 from .write_aside import write_aside
 
 # Raise it when the same source would give another file: old ones in the cache are then left alone.
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 
 PREFIX = "mmdet:"
 
@@ -35,11 +33,11 @@ class MMDetHandler(PathHandler):
         return [PREFIX]
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
-        source = _fetch(path, force)
+        source = fetch_source(path, force)
         folder = os.path.join(get_cache_dir(), "vfnet_mmdet")
-        target = os.path.join(folder, f"{_sha256(source)[:16]}_v{CONVERTER_VERSION}.pth")
+        target = os.path.join(folder, f"{source.sha256[:16]}_v{CONVERTER_VERSION}.pth")
         if not os.path.isfile(target):
-            converted = convert_file(source)
+            converted = convert_file(source.file)
             os.makedirs(folder, exist_ok=True)
             with write_aside(target) as stream:
                 torch.save(converted, stream)
@@ -51,51 +49,45 @@ class MMDetHandler(PathHandler):
         return open(self._get_local_path(path), mode, buffering)
 
 
+class Source(NamedTuple):
+    """A local file that is still to be converted."""
+
+    file: str
+    sha256: str
+
+
 def register_mmdet_handler() -> None:
     """Make Detectron2's PathManager understand `mmdet:`; calling it again changes nothing."""
     PathManager.register_handler(MMDetHandler(), allow_override=True)
 
 
-def convert_file(source: str) -> dict[str, Any]:
-    """Read an mmdet VFNet checkpoint and return what Detectron2's checkpointer loads.
+def fetch_source(path: str, force: bool = False) -> Source:
+    """Find, or download once, the file that `path` means, and check a download's hash.
 
     Args:
-        source: a local file, as mmdet 2.x or 3.x writes it, or a bare state dict.
-
-    Returns:
-        `model` (our names -> tensors), `__author__`, `mmdet_source`, and `class_names` where the
-        file says them.
+        path: a path or URL after "mmdet:" and up to two slashes.
+        force: ask the handler of that path or URL to fetch it anew.
 
     Raises:
-        UserError: the file cannot be read, or holds names that no VFNet has.
+        UserError: there is no such file, or it is not the one that its URL promises.
     """
-    checkpoint = read_checkpoint(source)
-    state_dict = checkpoint.get("state_dict", checkpoint)
-    if not isinstance(state_dict, dict) or not state_dict:
-        raise UserError(f"expected a state dict in {source}, found none: give an mmdet checkpoint")
-    try:
-        model = convert_state_dict(state_dict)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from None
-    converted: dict[str, Any] = {"model": model, "__author__": "mmdet", "mmdet_source": source}
-    class_names = _class_names(checkpoint.get("meta"))
-    if class_names:
-        converted["class_names"] = class_names
-    return converted
-
-
-def _class_names(meta: Any) -> list[str] | None:
-    """Class names of a checkpoint's `meta`: in it (mmdet 2), or in its `dataset_meta` (mmdet 3)."""
-    if not isinstance(meta, Mapping):
-        return None
-    dataset_meta = meta.get("dataset_meta")
-    for holder in (dataset_meta, meta):
-        if isinstance(holder, Mapping):
-            for key in ("classes", "CLASSES"):
-                names = holder.get(key)
-                if isinstance(names, (list, tuple)) and all(isinstance(n, str) for n in names):
-                    return list(names)
-    return None
+    candidates = _candidates(path)
+    for candidate in candidates:
+        try:
+            local = PathManager.get_local_path(candidate, force=force)
+            if os.path.isfile(local):
+                source = Source(local, sha256(local))
+                check_download(candidate, *source)
+                return source
+        except OSError as error:
+            raise UserError(
+                f"{candidate} cannot be fetched ({error}). Check the address, or download it by "
+                "other means and give the file as mmdet://FILE"
+            ) from error
+    raise UserError(
+        f"{path}: there is no file at {' or '.join(candidates)}. After {PREFIX}// comes the path "
+        "or URL of an mmdet checkpoint"
+    )
 
 
 def _candidates(path: str) -> list[str]:
@@ -110,29 +102,3 @@ def _candidates(path: str) -> list[str]:
     absolute = f"/{bare}"
     slashes = len(rest) - len(bare)
     return {0: [bare], 1: [absolute, bare], 2: [bare, absolute]}.get(slashes, [absolute])
-
-
-def _fetch(path: str, force: bool) -> str:
-    candidates = _candidates(path)
-    for candidate in candidates:
-        try:
-            local = PathManager.get_local_path(candidate, force=force)
-        except OSError as error:
-            raise UserError(
-                f"{path}: {candidate} cannot be fetched ({error}). Check the address, or download "
-                "it and give the file"
-            ) from error
-        if os.path.isfile(local):
-            return local
-    raise UserError(
-        f"{path}: there is no file at {' or '.join(candidates)}. After {PREFIX}// comes the path "
-        "or URL of an mmdet checkpoint"
-    )
-
-
-def _sha256(file: str) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -27,7 +27,7 @@ _MSRA = _Recipe("MSRA's weights", _BGR_MEAN, [1.0, 1.0, 1.0], "BGR", True)
 _FAIR = _Recipe("FAIR's weights", _BGR_MEAN, _BGR_STD, "BGR", False)
 
 _KNOWN = [
-    (r"mmdet:", _TORCHVISION),
+    (r"(mmdet|vfnet):", _TORCHVISION),
     (r"(.*/)?ImageNetPretrained/torchvision/", _TORCHVISION),
     (r"(.*/)?ImageNetPretrained/MSRA/", _MSRA),
     (r"(.*/)?ImageNetPretrained/FAIR/", _FAIR),

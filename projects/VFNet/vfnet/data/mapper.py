@@ -1,24 +1,34 @@
-"""From a dataset dict to what the model takes: Detectron2's mapper, its resizing by config."""
+"""From a dataset dict to what the model takes: Detectron2's mapper, augmentations by config."""
 
+import copy
+from functools import partial
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
-from detectron2.data.detection_utils import SizeMismatchError
+from detectron2.data.detection_utils import SizeMismatchError, build_augmentation, get_bbox
 
 from ..errors import UserError
+from .crop import build_crop
+from .cutout import build_cutout
 from .image_check import DECODE_ERRORS
-from .resize import MmcvResizeShortestEdge
+from .resize import build_resize
 
 
 class CheckedDatasetMapper(DatasetMapper):
-    """Detectron2's mapper; a picture that cannot be used is a UserError that names it."""
+    """Detectron2's mapper, with two differences.
+
+    A picture that cannot be used is a UserError that names it. In training, augmentations that ask
+    for `boxes` get those that can become ground truth, (N, 4) xyxy in pixels.
+    """
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Map a dataset dict; see `DatasetMapper`."""
+        mapper = self._with_boxes_of(dataset_dict)
         try:
-            return super().__call__(dataset_dict)
+            return DatasetMapper.__call__(mapper, dataset_dict)
         except UserError:
             raise
         except SizeMismatchError as error:
@@ -29,28 +39,42 @@ class CheckedDatasetMapper(DatasetMapper):
                 "the image out of the data set."
             ) from error
 
+    def _with_boxes_of(self, dataset_dict: dict[str, Any]) -> "CheckedDatasetMapper":
+        # Detectron2's mapper gives its augmentations the picture only.
+        if not self.is_train or "annotations" not in dataset_dict:
+            return self
+        mapper = copy.copy(self)
+        mapper.augmentations = partial(
+            _augment, self.augmentations, boxes_of(dataset_dict["annotations"])
+        )
+        return mapper
+
+
+def boxes_of(annotations: list[dict[str, Any]]) -> np.ndarray:
+    """Return the (N, 4) xyxy boxes, in pixels, of all annotations but crowds."""
+    boxes = [get_bbox(a) for a in annotations if not a.get("iscrowd", 0)]
+    return np.array(boxes).reshape(-1, 4)
+
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
     """Build the mapper that the config describes.
 
-    INPUT.RESIZE "pil" gives Detectron2's own augmentations, "cv2" the same with mmcv's resizing.
+    Training images are cropped, resized, cut out and flipped, in this order; test images are
+    resized. INPUT.RESIZE "pil" resizes as Detectron2 does, "cv2" as mmcv does.
 
     Raises:
-        UserError: another value of INPUT.RESIZE.
+        UserError: keys of INPUT that no augmentation can have.
     """
-    if cfg.INPUT.RESIZE not in ("pil", "cv2"):
-        raise UserError(f'INPUT.RESIZE has to be "pil" or "cv2"; got {cfg.INPUT.RESIZE!r}.')
+    augmentations = [build_resize(cfg, is_train)]
+    if is_train:
+        flips = build_augmentation(cfg, is_train)[1:]
+        augmentations = [*build_crop(cfg), *augmentations, *build_cutout(cfg), *flips]
     arguments = DatasetMapper.from_config(cfg, is_train)
-    if cfg.INPUT.RESIZE == "cv2":
-        arguments["augmentations"] = [_with_mmcv_resize(a) for a in arguments["augmentations"]]
-    return CheckedDatasetMapper(**arguments)
+    return CheckedDatasetMapper(**{**arguments, "augmentations": augmentations})
 
 
-def _with_mmcv_resize(augmentation: T.Augmentation) -> T.Augmentation:
-    if not isinstance(augmentation, T.ResizeShortestEdge):
-        return augmentation
-    return MmcvResizeShortestEdge(
-        augmentation.short_edge_length,
-        augmentation.max_size,
-        "range" if augmentation.is_range else "choice",
-    )
+def _augment(
+    augmentations: T.AugmentationList, boxes: np.ndarray, aug_input: T.AugInput
+) -> T.TransformList:
+    aug_input.boxes = boxes
+    return augmentations(aug_input)

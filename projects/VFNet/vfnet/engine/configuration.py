@@ -12,11 +12,18 @@ from ..config import get_cfg
 from ..errors import UserError
 
 
-def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
-    """Return VFNet's defaults, overwritten by a yaml file and then by KEY VALUE pairs.
+def load_config(
+    config_file: str, overrides: Sequence[str] = (), override_files: Sequence[str] = ()
+) -> CfgNode:
+    """Return VFNet's defaults, overwritten by yaml files in turn and then by KEY VALUE pairs.
+
+    Args:
+        config_file: path of the config.
+        overrides: KEY VALUE pairs, one after the other.
+        override_files: paths of further configs; a later one wins over an earlier one.
 
     Raises:
-        UserError: the file is missing or no config, a key does not exist (the message names the
+        UserError: a file is missing or no config, a key does not exist (the message names the
             most similar ones), or a value has the wrong type.
     """
     if not config_file:
@@ -24,15 +31,10 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
             "expected a config file, got none; give one with --config-file, "
             "for example configs/vfnet_R50_1x.yaml"
         )
-    if not PathManager.isfile(config_file):
-        raise UserError(f"config file {config_file} does not exist; check --config-file")
     cfg = get_cfg()
-    try:
-        cfg.merge_from_file(config_file)
-    except yaml.YAMLError as error:
-        raise UserError(f"config file {config_file} is not valid yaml: {_line(error)}") from None
-    except (AssertionError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        raise UserError(f"config file {config_file}: {_explain(error)}") from None
+    _merge_file(cfg, config_file, "--config-file")
+    for path in override_files:
+        _merge_file(cfg, path, "--override")
     late = [word for word in overrides if word.startswith("--")]
     if late:
         raise UserError(f"{late[0]} stands behind KEY VALUE pairs; options go before them")
@@ -41,6 +43,17 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"command line: {_explain(error)}") from None
     return cfg
+
+
+def _merge_file(cfg: CfgNode, path: str, option: str) -> None:
+    if not PathManager.isfile(path):
+        raise UserError(f"config file {path} does not exist; check {option}")
+    try:
+        cfg.merge_from_file(path)
+    except yaml.YAMLError as error:
+        raise UserError(f"config file {path} is not valid yaml: {_line(error)}") from None
+    except (AssertionError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise UserError(f"config file {path}: {_explain(error)}") from None
 
 
 def similar_keys(key: str) -> list[str]:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Callable, Optional, TypeVar
 
@@ -12,12 +12,12 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
-from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint import VFNetCheckpointer, weights_mismatches
 from ..data import (
+    build_mapper,
     build_train_loader,
     check_evaluable,
     check_images,
@@ -25,7 +25,8 @@ from ..data import (
     images_per_process,
 )
 from ..errors import UserError
-from ..solver import build_optimizer
+from ..solver import build_lr_scheduler, build_optimizer
+from .averaging import check_averaging
 from .step import autocast_precision
 
 # The batch that the published rate of 0.01 belongs to.
@@ -108,11 +109,16 @@ def check_run(
     _check_classes(cfg, dataset_names)
     _check_writable(cfg.OUTPUT_DIR)
     with _silent_logs():
+        if training:
+            build_mapper(cfg, is_train=True)
+        _check_expected_results(cfg)
         lines = _check_own_data(cfg, dataset_names, training)
         model = _build(cfg, training)
-        VFNetCheckpointer(model, whole_detector=resuming or not training).load(
-            weights, checkpointables=[]
-        )
+        if training:
+            check_averaging(cfg, model, weights)
+        # What the cycles of SWA average has been trained before.
+        whole = resuming or not training or cfg.SOLVER.SWA.ENABLED
+        VFNetCheckpointer(model, whole_detector=whole).load(weights, checkpointables=[])
     if training and not resuming and os.path.isfile(_last_checkpoint(cfg.OUTPUT_DIR)):
         lines.append(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds checkpoints of an earlier run, which this one will "
@@ -179,6 +185,26 @@ def _check_classes(cfg: CfgNode, dataset_names: Sequence[str]) -> None:
             )
 
 
+def _check_expected_results(cfg: CfgNode) -> None:
+    if not cfg.TEST.EXPECTED_RESULTS:
+        return
+    names = cfg.DATASETS.TEST
+    if len(names) != 1:
+        raise UserError(
+            "TEST.EXPECTED_RESULTS is compared with the results of one data set, but DATASETS.TEST "
+            f'names {len(names)}; name one, or set TEST.EXPECTED_RESULTS "[]"'
+        )
+    if not _has_annotations(DatasetCatalog.get(names[0])):
+        raise UserError(
+            f"TEST.EXPECTED_RESULTS is compared with an AP, but {names[0]} has no annotations to "
+            'compute one; set TEST.EXPECTED_RESULTS "[]"'
+        )
+
+
+def _has_annotations(records: Iterable[dict]) -> bool:
+    return any(record.get("annotations") for record in records)
+
+
 def _check_writable(folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
@@ -204,6 +230,11 @@ def _check_own_data(cfg: CfgNode, dataset_names: Sequence[str], training: bool) 
         check_images(records)
         if name in cfg.DATASETS.TEST:
             check_evaluable(name, records)
+            if not _has_annotations(records):
+                lines.append(
+                    f"{name} has no annotations, so no AP will be computed: its detections are "
+                    "written as a file to submit"
+                )
             bad_boxes = describe_bad_boxes(records, strict=cfg.DATASETS.STRICT)
             if bad_boxes:
                 lines.append(f"{name}: {bad_boxes}")

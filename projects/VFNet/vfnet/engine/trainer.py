@@ -10,16 +10,21 @@ from typing import Any, Optional
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import distributed
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..checkpoint import VFNetCheckpointer
 from ..data import build_test_loader, build_train_loader
 from ..errors import UserError
-from ..solver import build_optimizer
+from ..evaluation.evaluator import build_evaluator, drop_undefined
+from ..evaluation.test_time_augmentation import VFNetWithTTA, without_resizing
+from ..solver import build_lr_scheduler, build_optimizer
+from .averaging import SWA, PublishAverage, WeightAverage, build_averages
+from .best import BestCheckpoint, score_name
 from .step import StepTrainer, autocast_precision
 
 
@@ -67,7 +72,14 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def train(self) -> Optional[dict]:
-        """Train from `start_iter` to `max_iter`; a finished run is only evaluated again."""
+        """Train from `start_iter` to `max_iter`; a finished run is only evaluated again.
+
+        Raises:
+            UserError: SOLVER.SWA cannot continue from this checkpoint.
+        """
+        for hook in self._hooks:
+            if isinstance(hook, SWA):
+                hook.check_start(self.start_iter)
         if self.start_iter < self.max_iter:
             self._trainer.reset_data_loader(
                 lambda: self.build_train_loader(
@@ -83,28 +95,82 @@ class Trainer(DefaultTrainer):
             return super().train()
 
     def after_train(self) -> None:
-        """Run the hooks' last actions; after a failure, all but the evaluation."""
+        """Run the hooks' last actions; after a failure, nothing is evaluated or averaged."""
         if self.iter < self.max_iter:
-            # Detectron2's hook takes a failure in the very last iteration for a finished run.
-            self._hooks = [h for h in self._hooks if not isinstance(h, hooks.EvalHook)]
+            # Detectron2's hooks take a failure in the very last iteration for a finished run.
+            only_finished = (hooks.EvalHook, BestCheckpoint, PublishAverage)
+            self._hooks = [h for h in self._hooks if not isinstance(h, only_finished)]
         super().after_train()
+
+    def build_hooks(self) -> list[HookBase]:
+        """Add to Detectron2's hooks the best checkpoint and the averages of SOLVER.SWA and EMA."""
+        cfg, model = self.cfg, self.checkpointer.model
+        averages = build_averages(
+            cfg, model, lambda: self.build_train_loader(cfg, seed=self._trainer.seed)
+        )
+        after_evaluation: list[HookBase] = []
+        if cfg.TEST.EVAL_PERIOD > 0 and cfg.DATASETS.TEST:
+            after_evaluation.append(
+                BestCheckpoint(cfg.TEST.EVAL_PERIOD, model, cfg.OUTPUT_DIR, cfg.DATASETS.TEST)
+            )
+        if cfg.TEST.AUG.ENABLED:
+            after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_TTA(cfg, model)))
+        metric = score_name(cfg.DATASETS.TEST)
+        after_evaluation += [
+            PublishAverage(average, cfg.OUTPUT_DIR, self._score, metric) for average in averages
+        ]
+        found = super().build_hooks()
+        place = 1 + next(i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook))
+        found[place:place] = after_evaluation
+        # The averages first, so that a checkpoint has the weights of its own iteration in them.
+        return [*averages, *found]
+
+    def _score(self, average: WeightAverage) -> dict:
+        # In a folder of its own, because the detections of the raw weights are there.
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, average.name)
+        return self.test(cfg, average.model)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: Any = None) -> dict:
         """Score the model; see `DefaultTrainer.test`.
 
         Batch norms that learn their statistics have others on every process, and the checkpoint has
-        the first one's: all processes score with these.
+        the first one's: all processes score with these. What has no value, as the AP of a class
+        without ground truth, is left out.
         """
         if comm.get_world_size() > 1:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, src=0)
-        return super().test(cfg, model, evaluators)
+        return drop_undefined(super().test(cfg, model, evaluators))
+
+    @classmethod
+    def test_with_TTA(cls, cfg: CfgNode, model: torch.nn.Module) -> dict:
+        """Score the model with test-time augmentation (TEST.AUG).
+
+        As in Detectron2's tools the results are named with "_TTA", and detections are written to
+        OUTPUT_DIR/inference_TTA. The score thresholds and suppression are those of `test`.
+        """
+        augmented = VFNetWithTTA(cfg, model)
+        views = len(augmented.resizes) * (2 if augmented.flip else 1)
+        logging.getLogger(__name__).info(
+            f"scoring with test-time augmentation: {views} views of each image"
+        )
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference_TTA")
+        evaluators = [cls.build_evaluator(cfg, name, folder) for name in cfg.DATASETS.TEST]
+        results = cls.test(without_resizing(cfg), augmented, evaluators)
+        return {f"{name}_TTA": scores for name, scores in results.items()}
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
         """Build the optimizer: see `vfnet.solver.build_optimizer`."""
         return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        """Build the schedule: see `vfnet.solver.cyclic.build_lr_scheduler`."""
+        return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_train_loader(
@@ -119,11 +185,18 @@ class Trainer(DefaultTrainer):
         return build_test_loader(cfg, dataset_name)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """Score with COCO's metrics; detections are written to OUTPUT_DIR/inference."""
-        folder = os.path.join(cfg.OUTPUT_DIR, "inference")
-        # Not cached: ground truth that an earlier run left there may be another by now.
-        return COCOEvaluator(dataset_name, output_dir=folder, allow_cached_coco=False)
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_folder: Optional[str] = None
+    ) -> DatasetEvaluator:
+        """Score with COCO's metrics; detections are written to OUTPUT_DIR/inference by default.
+
+        With several data sets each has a folder of its own in there, because Detectron2 gives
+        their files the same names. See `vfnet.evaluation.evaluator`.
+        """
+        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
+        if len(cfg.DATASETS.TEST) > 1:
+            folder = os.path.join(folder, dataset_name)
+        return build_evaluator(dataset_name, folder)
 
 
 class _NotAUserError(logging.Filter):

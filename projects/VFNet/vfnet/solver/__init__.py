@@ -1,5 +1,11 @@
-"""How the weights are stepped."""
+"""How the weights are stepped, and at which rates."""
 
+from .cyclic import CyclicCosineParamScheduler, build_lr_scheduler
 from .optimizer import build_optimizer, parameter_groups
 
-__all__ = ["build_optimizer", "parameter_groups"]
+__all__ = [
+    "CyclicCosineParamScheduler",
+    "build_lr_scheduler",
+    "build_optimizer",
+    "parameter_groups",
+]

@@ -1,0 +1,110 @@
+"""Do weights fit a model? Pure functions of names and shapes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+_CLASS_LAYER = ("head.cls_pred.weight", "head.cls_pred.bias")
+
+# The branch of a deformable convolution that a backbone trained on ImageNet does not have.
+_OFFSET_BRANCH = re.compile(r"\.(offset|conv2_offset)\.")
+
+
+def is_optional(name: str) -> bool:
+    """Whether a checkpoint may hold or lack this name.
+
+    Frozen batch norms and mmdet's converted ones have no counter; the pixel statistics come from
+    the config; anchors are not stored any more.
+    """
+    last = name.rsplit(".", 1)[-1]
+    return (
+        last in ("num_batches_tracked", "pixel_mean", "pixel_std")
+        or "anchor_generator.cell_anchors" in name
+    )
+
+
+def has_head(weights: Mapping[str, Any]) -> bool:
+    """Whether the names are a detector's; without, they are those of a backbone."""
+    return any(name.startswith("head.") for name in weights)
+
+
+def backbone_prefix(weights: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+    """What has to stand before the names of a backbone, so that most of them are the model's.
+
+    Args:
+        weights: names of a backbone alone, such as "res2.0.conv1.weight".
+        current: names of the model.
+
+    Returns:
+        such as "backbone.bottom_up."; "" if none of the names ends a name of the model.
+    """
+    counts: Counter[str] = Counter()
+    for name in current:
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if ".".join(parts[start:]) in weights:
+                counts["".join(f"{part}." for part in parts[:start])] += 1
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+def differing_class_layer(weights: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Names of the class layer, if it is there on both sides with another number of classes."""
+    if not all(name in weights and name in current for name in _CLASS_LAYER):
+        return []
+    shapes = [(weights[name].shape, current[name].shape) for name in _CLASS_LAYER]
+    only_classes_differ = all(
+        len(there) == len(here) and there[1:] == here[1:] and there[0] != here[0]
+        for there, here in shapes
+    )
+    return list(_CLASS_LAYER) if only_classes_differ else []
+
+
+def differences(
+    weights: Mapping[str, Any],
+    current: Mapping[str, Any],
+    allowed: list[str],
+    backbone: str | None = None,
+) -> list[str]:
+    """What keeps these weights from being the model's, as parts of a sentence.
+
+    Args:
+        weights: names -> what has a shape. Names of a head make them a whole detector's; without,
+            they may leave a part of the model as it was.
+        current: the model's.
+        allowed: names whose shapes may differ.
+        backbone: what the names of the model's backbone begin with, where the weights have to be
+            the whole of it, offset branches apart.
+    """
+    required: list[str] = []
+    if has_head(weights):
+        required = list(current)
+    elif backbone is not None:
+        required = [n for n in current if n.startswith(backbone) and not _OFFSET_BRANCH.search(n)]
+    missing = [n for n in required if n not in weights and not is_optional(n)]
+    unexpected = [n for n in weights if n not in current and not is_optional(n)]
+    shapes = [
+        f"{name} {tuple(value.shape)} instead of {tuple(current[name].shape)}"
+        for name, value in weights.items()
+        if name in current
+        and name not in allowed
+        and not is_optional(name)
+        and tuple(value.shape) != tuple(current[name].shape)
+    ]
+    problems = []
+    if not weights:
+        problems.append("It holds no weights")
+    if missing:
+        problems.append(f"Missing in the file: {_listed(missing)}")
+    if unexpected:
+        problems.append(f"Not in the model: {_listed(unexpected)}")
+    if shapes:
+        problems.append(f"Of another shape: {_listed(shapes)}")
+    return problems
+
+
+def _listed(names: list[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,86 @@
+"""The best checkpoint of a run."""
+
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import torch
+from detectron2.engine import hooks
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from ..checkpoint import VFNetCheckpointer
+
+logger = logging.getLogger(__name__)
+
+
+def score_name(test_sets: Sequence[str]) -> str:
+    """Return under which name the AP of the first test set is stored."""
+    # Detectron2 nests the results of several sets by their names.
+    return f"{test_sets[0]}/bbox/AP" if len(set(test_sets)) > 1 else "bbox/AP"
+
+
+def latest_score(storage: EventStorage, name: str) -> Optional[float]:
+    """Return a score if it was stored at this very iteration; None: there was none to store."""
+    value, iteration = storage.latest().get(name, (None, None))
+    return value if iteration == storage.iter else None
+
+
+class BestCheckpoint(hooks.BestCheckpointer):
+    """Keep the weights of the best AP of the first test set in `model_best.pth`.
+
+    The file holds the weights alone, as "model", with the iterations they were trained for and
+    their score; it is not what a run continues from. A continued run reads from it what it has to
+    surpass: its checkpoint was written before the evaluation of the same iteration. `state_dict`
+    holds which run the file has to be of.
+    """
+
+    def __init__(
+        self, eval_period: int, model: nn.Module, folder: str, test_sets: Sequence[str]
+    ) -> None:
+        """
+        Args:
+            eval_period: iterations between evaluations.
+            model: what is evaluated.
+            folder: of the file.
+            test_sets: the names of the data sets that are evaluated.
+        """
+        checkpointer = VFNetCheckpointer(model, folder, tag_last=False)
+        super().__init__(eval_period, checkpointer, score_name(test_sets))
+        self._path = os.path.join(folder, f"{self._file_prefix}.pth")
+        self._run = uuid.uuid4().hex
+        self._test_set = test_sets[0]
+
+    def before_train(self) -> None:
+        """Where a run is continued, find out what its best score was."""
+        if self.trainer.start_iter == 0 or not os.path.isfile(self._path):
+            return
+        # Memory-mapped, as the weights are not wanted.
+        content = torch.load(self._path, map_location="cpu", weights_only=True, mmap=True)
+        best = content.get("best", {})
+        if (best.get("run"), best.get("test_set")) == (self._run, self._test_set):
+            self._update_best(best["score"], content["iteration"])
+
+    def _best_checking(self) -> None:
+        score = latest_score(self.trainer.storage, self._val_metric)
+        # Only the first process has scores, and data without annotations has none.
+        if score is None or (self.best_metric is not None and score <= self.best_metric):
+            return
+        iteration = min(self.trainer.iter + 1, self.trainer.max_iter)
+        if self._update_best(score, iteration):  # False: it is not finite
+            best = {"run": self._run, "test_set": self._test_set, "score": float(score)}
+            self._checkpointer.save(self._file_prefix, iteration=iteration, best=best)
+            logger.info(
+                f"best so far after {iteration} iterations: AP {score:.2f} on {self._test_set}; "
+                f"kept as {self._file_prefix}.pth"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the name of this run."""
+        return {"run": self._run}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the name of the run that is continued."""
+        self._run = state_dict["run"]

@@ -1,0 +1,197 @@
+"""COCO's metrics, with what they are metrics of: how many ground truths of each kind there are."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Optional
+
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from tabulate import tabulate
+
+from .submission import SubmissionEvaluator
+
+logger = logging.getLogger(__name__)
+
+# COCO's sizes: square pixels of an annotation's "area", and Detectron2's name of their AP. Both
+# ends belong to a size, as in pycocotools: 32 x 32 is small and medium.
+_SIZES = {
+    "small": (0.0, 32.0**2, "APs"),
+    "medium": (32.0**2, 96.0**2, "APm"),
+    "large": (96.0**2, 1e5**2, "APl"),
+}
+# Above so many classes their table has three of them in a row.
+_LONG_TABLE = 20
+
+
+class GroundTruthCounts(NamedTuple):
+    """How many boxes count as ground truth: all that are not crowds."""
+
+    total: int
+    by_size: dict[str, int]
+    by_category: dict[int, int]
+
+
+def build_evaluator(dataset_name: str, output_dir: str) -> DatasetEvaluator:
+    """Build what scores a data set, or writes its detections where it has no annotations.
+
+    Args:
+        dataset_name: a registered data set.
+        output_dir: the folder for detections.
+    """
+    # Not cached: ground truth that an earlier run left there may be another by now.
+    evaluator = VFNetEvaluator(dataset_name, output_dir=output_dir, allow_cached_coco=False)
+    if evaluator.has_annotations:
+        return evaluator
+    return SubmissionEvaluator(
+        dataset_name, output_dir, evaluator.image_ids, evaluator.category_ids
+    )
+
+
+class VFNetEvaluator(COCOEvaluator):
+    """Detectron2's `COCOEvaluator`, which adds counts of ground truths and AP of every class.
+
+    `results["vfnet"]` has, as floats: num_gt, num_gt_small, num_gt_medium, num_gt_large, and for
+    each class AP-NAME (in percent) and num_gt-NAME. Crowds are not counted; sizes are COCO's, by
+    "area". What has no ground truth has no AP: NaN, and words in the table that is logged. A
+    detector that finds nothing has AP 0 where there are ground truths, as COCO defines it;
+    Detectron2 has NaN there too.
+    """
+
+    @property
+    def has_annotations(self) -> bool:
+        """Whether there is anything to compare with."""
+        return bool(self._coco_api.dataset.get("annotations"))
+
+    @property
+    def image_ids(self) -> list[int]:
+        """The ids of all images of the json file, ascending."""
+        return sorted(self._coco_api.getImgIds())
+
+    @property
+    def category_ids(self) -> list[int]:
+        """The id in the json file of each class."""
+        ids = sorted(self._coco_api.getCatIds())
+        to_class = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        return sorted(to_class, key=to_class.__getitem__) if to_class else ids
+
+    def evaluate(self, img_ids: Optional[Sequence[int]] = None) -> dict[str, Any]:
+        """Compute the metrics; see `COCOEvaluator.evaluate`. Empty on other processes."""
+        results = super().evaluate(img_ids)
+        if "bbox" not in results:
+            return results
+        names = {c["id"]: c["name"] for c in self._coco_api.loadCats(self.category_ids)}
+        annotations = self._coco_api.anns.values()
+        if img_ids is not None:
+            wanted = set(img_ids)
+            annotations = [a for a in annotations if a["image_id"] in wanted]
+        counts = count_ground_truths(annotations, names)
+        bbox = results["bbox"]
+        if counts.total and math.isnan(bbox["AP"]):
+            logger.warning(f"{self._metadata.name}: nothing was detected, which is AP 0")
+            results["bbox"] = bbox = _scores_of_nothing(counts, names)
+        class_ap = {
+            id_: bbox["AP"] if len(names) == 1 else bbox.get(f"AP-{name}", math.nan)
+            for id_, name in names.items()
+        }
+        results["vfnet"] = _scalars(counts, names, class_ap)
+        logger.info(
+            f"AP on {self._metadata.name}, in percent, and what it is the AP of:\n"
+            + _tables(counts, names, class_ap, bbox)
+        )
+        return results
+
+
+def count_ground_truths(
+    annotations: Iterable[Mapping[str, Any]], category_ids: Iterable[int]
+) -> GroundTruthCounts:
+    """Count annotations in COCO's format as COCO's evaluation of boxes does.
+
+    Args:
+        annotations: with "area" in square pixels, "category_id" and perhaps "iscrowd".
+        category_ids: of the classes that are evaluated.
+    """
+    by_category = dict.fromkeys(category_ids, 0)
+    counted = [
+        a for a in annotations if not a.get("iscrowd", 0) and a["category_id"] in by_category
+    ]
+    for annotation in counted:
+        by_category[annotation["category_id"]] += 1
+    by_size = {
+        size: sum(low <= a["area"] <= high for a in counted)
+        for size, (low, high, _) in _SIZES.items()
+    }
+    return GroundTruthCounts(len(counted), by_size, by_category)
+
+
+def drop_undefined(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return results without the numbers that are not finite, at any depth.
+
+    JSON has no NaN: a metrics.json that holds one is unreadable to most programs but Python.
+    """
+    return {
+        name: drop_undefined(value) if isinstance(value, Mapping) else value
+        for name, value in results.items()
+        if not (isinstance(value, float) and not math.isfinite(value))
+    }
+
+
+def _scores_of_nothing(counts: GroundTruthCounts, names: Mapping[int, str]) -> dict[str, float]:
+    """Detectron2's results of boxes for a detector that found none of the ground truths."""
+    of = {"AP": counts.total, "AP50": counts.total, "AP75": counts.total}
+    of.update({ap: counts.by_size[size] for size, (_, _, ap) in _SIZES.items()})
+    if len(names) > 1:
+        of.update({f"AP-{name}": counts.by_category[id_] for id_, name in names.items()})
+    return {name: 0.0 if count else math.nan for name, count in of.items()}
+
+
+def _scalars(
+    counts: GroundTruthCounts, names: Mapping[int, str], class_ap: Mapping[int, float]
+) -> dict[str, float]:
+    scalars = {"num_gt": float(counts.total)}
+    scalars.update({f"num_gt_{size}": float(count) for size, count in counts.by_size.items()})
+    for id_, name in names.items():
+        scalars[f"AP-{name}"] = class_ap[id_]
+        scalars[f"num_gt-{name}"] = float(counts.by_category[id_])
+    return scalars
+
+
+def _tables(
+    counts: GroundTruthCounts,
+    names: Mapping[int, str],
+    class_ap: Mapping[int, float],
+    bbox: Mapping[str, float],
+) -> str:
+    """One table of classes, one of sizes."""
+    classes = [
+        (
+            name,
+            counts.by_category[id_],
+            _ap(class_ap[id_], counts.by_category[id_], "none of this class"),
+        )
+        for id_, name in names.items()
+    ]
+    sizes = [
+        (size, counts.by_size[size], _ap(bbox[ap], counts.by_size[size], "none of this size"))
+        for size, (_, _, ap) in _SIZES.items()
+    ]
+    sizes.append(("all", counts.total, _ap(bbox["AP"], counts.total, "none")))
+    per_row = 3 if len(classes) > _LONG_TABLE else 1
+    return f"{_table('class', classes, per_row)}\n\n{_table('size', sizes)}"
+
+
+def _table(what: str, rows: list[tuple[str, int, str]], per_row: int = 1) -> str:
+    height = math.ceil(len(rows) / per_row)
+    columns = [rows[start : start + height] for start in range(0, len(rows), height)]
+    lines = [
+        [cell for column in columns for cell in (column[i] if i < len(column) else ("", "", ""))]
+        for i in range(height)
+    ]
+    headers = [what, "ground truths", "AP"] * len(columns)
+    # As text: a class may be called "1e3".
+    return tabulate(lines, headers, tablefmt="pipe", disable_numparse=True)
+
+
+def _ap(value: float, count: int, absent: str) -> str:
+    if not count:
+        return absent
+    return "not computed" if math.isnan(value) else f"{value:.1f}"

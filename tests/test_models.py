@@ -1,0 +1,259 @@
+"""The published networks: each yaml gives the reference's number of parameters, and learns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from detectron2.config import CfgNode
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling import build_model
+from torch import nn
+
+from vfnet import get_cfg
+from vfnet.data import build_mapper
+from vfnet.data.shapes import load_shapes
+from vfnet.solver import build_optimizer
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+# An override is no config of its own.
+ALL = sorted(
+    path.relative_to(CONFIGS).with_suffix("").as_posix()
+    for path in CONFIGS.rglob("*.yaml")
+    if path.parent.name != "override" and path.name != "Base-VFNet.yaml"
+)
+
+# Counted in the reference implementation (mmdet 3.3).
+R50, R50_DCN = 32_891_554, 33_887_287
+X101_32X4D_DCN, X101_64X4D = 55_494_402, 90_789_794
+R2_101, R2_101_DCN = 52_560_442, 55_037_638
+# FPN of 256 channels and head with DCNv2; the same two of VFNet-X, 384 channels wide.
+FPN, HEAD_DCN = 3_868_672, 5_639_320
+NECK_X, HEAD_X = 14_936_145, 15_095_960
+
+
+def offset_branches(*widths: int) -> int:
+    """Of DCNv2 layers of these widths: a 3x3 convolution to 27 channels, with bias, each."""
+    return sum(27 * (9 * width + 1) for width in widths)
+
+
+def in_stages(res3: int, *, res4_blocks: int) -> int:
+    """Offset branches of 4, `res4_blocks` and 3 blocks, each stage twice as wide as the last."""
+    widths = [res3] * 4 + [2 * res3] * res4_blocks + [4 * res3] * 3
+    return offset_branches(*widths)
+
+
+# Of both towers' last convolutions.
+IN_HEAD = offset_branches(256, 256)
+# One block of res4 in R-101, which has 17 more than R-50: 1024 -> 256 -> 256 -> 1024 channels, and
+# scale and shift of three norms.
+RES4_BLOCK = 1024 * 256 + 9 * 256 * 256 + 256 * 1024 + 2 * (256 + 256 + 1024)
+R101 = R50 + 17 * RES4_BLOCK
+# Without refinement: no second star convolution, no 3x3 convolution to 4 distances, no 5 factors.
+STAR_ONLY = R50 - 9 * 256 * 256 - (9 * 256 * 4 + 4) - 5
+# Without a star: a plain convolution, whose norm is what the star has not.
+RAW = STAR_ONLY + 2 * 256
+VFNETX = R2_101_DCN - FPN - HEAD_DCN + NECK_X + HEAD_X
+
+PARAMETERS = {
+    "vfnet_R50_1x": R50,
+    "vfnet_R50_ms_2x": R50,
+    "vfnet_R50_dcn_ms_2x": R50_DCN,
+    "vfnet_R101_1x": R101,
+    "vfnet_R101_2x": R101,
+    "vfnet_R101_ms_2x": R101,
+    "vfnet_R101_dcn_ms_2x": R101 + in_stages(128, res4_blocks=23) + IN_HEAD,
+    "vfnet_X101_32x4d_ms_2x": X101_32X4D_DCN - in_stages(256, res4_blocks=23) - IN_HEAD,
+    "vfnet_X101_32x4d_dcn_ms_2x": X101_32X4D_DCN,
+    "vfnet_X101_64x4d_ms_2x": X101_64X4D,
+    "vfnet_X101_64x4d_dcn_ms_2x": X101_64X4D + in_stages(512, res4_blocks=23) + IN_HEAD,
+    "vfnet_R2_101_ms_2x": R2_101,
+    "vfnet_R2_101_dcn_ms_2x": R2_101_DCN,
+    "vfnetx_R2_101_59e": VFNETX,
+    "vfnetx_R2_101_59e_1200": VFNETX,
+    "ablation/vfnet_R50_1x_raw_focal": RAW,
+    "ablation/vfnet_R50_1x_raw": RAW,
+    "ablation/vfnet_R50_1x_star_only": STAR_ONLY,
+    # The others change numbers of the loss alone.
+    **{
+        f"ablation/vfnet_R50_1x_{change}": R50
+        for change in (
+            *("focal", "quality_focal", "unweighted", "gamma1.0_alpha0.50", "gamma1.5_alpha0.75"),
+            *("gamma2.0_alpha0.75", "gamma2.5_alpha1.25", "gamma3.0_alpha1.00"),
+        )
+    },
+}
+# The folders demo, check and what else there is train or evaluate these networks, or have tests
+# of their own: they are built below, not stepped.
+OTHERS = [name for name in ALL if name not in PARAMETERS]
+MODELS = [name for name in PARAMETERS if name.startswith("vfnet")]
+
+
+def load(name: str) -> CfgNode:
+    cfg = get_cfg()
+    cfg.merge_from_file(str(CONFIGS / f"{name}.yaml"))
+    return cfg
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_sizes_and_augmentation(name):
+    inputs = load(name).INPUT
+    sizes = (inputs.MIN_SIZE_TRAIN, inputs.MIN_SIZE_TRAIN_SAMPLING, inputs.MAX_SIZE_TRAIN_RANGE)
+    if name.startswith("vfnetx"):
+        assert sizes == ((500, 1400), "range", (750, 2100))
+        assert (inputs.CROP.ENABLED, inputs.CUTOUT.ENABLED) == (True, True)
+        assert (inputs.CROP.TYPE, inputs.CROP.SIZE) == ("relative_range", [0.75, 0.75])
+        assert (inputs.CROP.PROBABILITY, inputs.CUTOUT.PROBABILITY) == (0.5, 0.5)
+        return
+    assert sizes == (((480, 960), "range", ()) if "_ms_" in name else ((800,), "choice", ()))
+    assert not inputs.CROP.ENABLED and not inputs.CUTOUT.ENABLED
+
+
+# By a part of the name: groups, the neck's builder, the file of ImageNet weights.
+BACKBONES = {
+    "_R50_": (1, "resnet_fpn", "detectron2://ImageNetPretrained/torchvision/R-50.pkl"),
+    "_R101_": (1, "resnet_fpn", "mmdet://https://download.pytorch.org/models/resnet101-63fe2227"),
+    "_X101_32x4d_": (32, "resnet_fpn", "resnext101_32x4d-a5af3160"),
+    "_X101_64x4d_": (64, "resnet_fpn", "resnext101_64x4d-ee2c6f71"),
+    "vfnet_R2_101_": (1, "res2net_fpn", "res2net101_v1d_26w_4s_mmdetv2-f0a600f9"),
+    "vfnetx_R2_101_": (1, "res2net_pafpn", "res2net101_v1d_26w_4s_mmdetv2-f0a600f9"),
+}
+OPEN_MMLAB = "mmdet://https://download.openmmlab.com/pretrain/third_party/{}.pth"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_networks(name):
+    model = load(name).MODEL
+    resnets = model.RESNETS
+    groups, neck, weights = next(found for part, found in BACKBONES.items() if part in name)
+    assert resnets.DEPTH == (50 if "_R50_" in name else 101)
+    assert (resnets.NUM_GROUPS, resnets.WIDTH_PER_GROUP) == (groups, 64 if groups == 1 else 4)
+    assert model.BACKBONE.NAME == f"build_vfnet_{neck}_backbone"
+    if "://" in weights:
+        assert model.WEIGHTS.startswith(weights)
+    else:
+        assert model.WEIGHTS == OPEN_MMLAB.format(weights)
+    dcn = "_dcn_" in name or name.startswith("vfnetx")
+    assert resnets.DEFORM_ON_PER_STAGE == [False, dcn, dcn, dcn]
+    assert resnets.DEFORM_MODULATED == dcn == model.VFNET.DEFORM_LAST_CONV
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("vfnetx")])
+def test_vfnetx_has_a_wide_neck_a_deep_head_and_soft_nms(name):
+    model = load(name).MODEL
+    assert (model.FPN.OUT_CHANNELS, model.PAFPN.NORM, model.PAFPN.DEFORM) == (384, "GN", True)
+    assert (model.VFNET.CONV_CHANNELS, model.VFNET.NUM_CONVS, model.VFNET.NORM) == (384, 4, "GN")
+    assert (model.VFNET.NMS_TYPE, model.VFNET.NMS_THRESH_TEST) == ("soft_nms_linear", 0.65)
+    assert (model.VFNET.SOFT_NMS_MIN_SCORE, model.VFNET.SCORE_THRESH_TEST) == (0.001, 0.05)
+    assert (model.RES2NET.SCALES, model.RES2NET.BASE_WIDTH) == (4, 26)
+
+
+def build_without_memory(cfg: CfgNode) -> nn.Module:
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        return build_model(cfg)
+
+
+def count(model: nn.Module) -> int:
+    """Parameters, the scale and shift of frozen batch norms (buffers in Detectron2) included."""
+    frozen = (m for m in model.modules() if isinstance(m, FrozenBatchNorm2d))
+    affine = sum(m.weight.numel() + m.bias.numel() for m in frozen)
+    return affine + sum(p.numel() for p in model.parameters())
+
+
+def test_every_model_and_every_ablation_has_its_number_of_parameters_here():
+    assert {name for name in ALL if name.startswith(("vfnet", "ablation/"))} == set(PARAMETERS)
+
+
+def test_offset_branches_are_what_the_reference_has_more_with_dcn():
+    assert R50_DCN - R50 == in_stages(128, res4_blocks=6) + IN_HEAD
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_number_of_parameters(name):
+    assert count(build_without_memory(load(name))) == PARAMETERS[name]
+
+
+def test_what_learns_in_r50_is_all_but_stem_and_res2():
+    model = build_without_memory(load("vfnet_R50_1x"))
+    # Counted in the reference implementation.
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 32_666_210
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_other_config_can_be_built(name):
+    assert count(build_without_memory(load(name))) > 0
+
+
+def narrow(cfg: CfgNode) -> CfgNode:
+    """The same network with few channels, the same augmentation at a tenth of the sizes."""
+    model, sizes = cfg.MODEL, cfg.INPUT
+    model.DEVICE, model.WEIGHTS = "cpu", ""
+    model.RESNETS.STEM_OUT_CHANNELS, model.RESNETS.RES2_OUT_CHANNELS = 8, 32
+    model.RESNETS.WIDTH_PER_GROUP = 8 if model.RESNETS.NUM_GROUPS == 1 else 1
+    model.RES2NET.BASE_WIDTH = 4
+    # Two channels in each of the 32 groups of a norm: with one, a map of one cell has no variance.
+    model.FPN.OUT_CHANNELS = model.VFNET.CONV_CHANNELS = 64
+    sizes.MAX_SIZE_TRAIN //= 10
+    for key in ("MIN_SIZE_TRAIN", "MAX_SIZE_TRAIN_RANGE"):
+        sizes[key] = tuple(size // 10 for size in sizes[key])
+    return cfg
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_one_step_of_a_narrow_copy_moves_everything_that_learns(name):
+    cfg = narrow(load(name))
+    torch.manual_seed(0)
+    np.random.seed(0)
+    model = build_model(cfg).train()
+    learning = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+    assert {n.split(".bottom_up.")[1].split(".")[0] for n in frozen} == {"stem", "res2"}
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    mapper = build_mapper(cfg, is_train=True)
+    optimizer = build_optimizer(cfg, model)
+    losses = model([mapper(record) for record in load_shapes("train")[:2]])
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    optimizer.step()
+    assert all(p.grad.isfinite().all() for p in learning.values())
+    # The factor of a level learns from that level's boxes, and such small images have none on P7.
+    unmoved = {n for n, p in learning.items() if not p.grad.abs().max() > 0}
+    assert {n for n in unmoved if "_scales." not in n} == set()
+    assert {n for n, p in model.named_parameters() if torch.equal(p, before[n])} == frozen
+
+
+# Keys in which the reference's small networks are small.
+SMALL = {
+    *("DEVICE", "DEPTH", "STEM_OUT_CHANNELS", "RES2_OUT_CHANNELS", "NUM_GROUPS"),
+    *("WIDTH_PER_GROUP", "BASE_WIDTH", "OUT_CHANNELS", "CONV_CHANNELS", "NUM_CLASSES"),
+}
+
+
+@pytest.mark.parametrize(
+    ("small", "names"),
+    [
+        ("mini_r50", ["vfnet_R50_1x", "vfnet_R101_1x"]),
+        ("mini_r50_dcn", ["vfnet_R50_dcn_ms_2x", "vfnet_R101_dcn_ms_2x"]),
+        ("mini_x50", ["vfnet_X101_32x4d_ms_2x", "vfnet_X101_64x4d_ms_2x"]),
+        ("mini_r2_50", ["vfnet_R2_101_ms_2x"]),
+        ("mini_r2_50_dcn", ["vfnet_R2_101_dcn_ms_2x"]),
+        ("mini_vfnetx", ["vfnetx_R2_101_59e", "vfnetx_R2_101_59e_1200"]),
+    ],
+)
+def test_models_are_as_the_small_networks_with_reference_numbers(shared, small, names):
+    reference = yaml.safe_load((shared / "reference" / f"{small}.yaml").read_text())["MODEL"]
+
+    def differing(expected: dict, found: CfgNode) -> list[str]:
+        nested = [
+            key
+            for name, child in expected.items()
+            if isinstance(child, dict)
+            for key in differing(child, found[name])
+        ]
+        values = {k: v for k, v in expected.items() if not isinstance(v, dict) and k not in SMALL}
+        return nested + [key for key, value in values.items() if found[key] != value]
+
+    for name in names:
+        assert differing(reference, load(name).MODEL) == []
