@@ -44,6 +44,8 @@ setup(
         "opencv-python",
         "pillow",
         "pycocotools",
+        "tabulate",
+        "tqdm",
     ],
     extras_require={
         "dev": [

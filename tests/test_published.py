@@ -54,6 +54,38 @@ def test_numbers_have_one_decimal_and_test_dev_is_a_little_easier(name):
     assert 0 <= float(model.ap_test_dev) - float(model.ap_val) < 1
 
 
+# Of the authors' page: AP on val2017, images per second on a V100.
+AUTHORS_TABLE = {
+    "vfnet_R50_1x": ("41.6", "19.4"),
+    "vfnet_R50_ms_2x": ("44.5", "19.3"),
+    "vfnet_R50_dcn_ms_2x": ("47.8", "16.3"),
+    "vfnet_R101_1x": ("43.0", "15.5"),
+    "vfnet_R101_2x": ("43.5", "15.6"),
+    "vfnet_R101_ms_2x": ("46.2", "15.6"),
+    "vfnet_R101_dcn_ms_2x": ("49.0", "12.6"),
+    "vfnet_X101_32x4d_ms_2x": ("47.4", "13.1"),
+    "vfnet_X101_32x4d_dcn_ms_2x": ("49.7", "10.1"),
+    "vfnet_X101_64x4d_ms_2x": ("48.2", "9.2"),
+    "vfnet_X101_64x4d_dcn_ms_2x": ("50.4", "6.7"),
+    "vfnet_R2_101_ms_2x": ("49.2", "13.0"),
+    "vfnet_R2_101_dcn_ms_2x": ("51.1", "10.3"),
+    "vfnetx_R2_101_59e": ("53.4", "8.0"),
+    "vfnetx_R2_101_59e_1200": ("54.5", "4.2"),
+}
+
+
+def test_ap_and_speed_are_those_of_the_authors():
+    assert {name: (m.ap_val, m.fps) for name, m in MODELS.items()} == AUTHORS_TABLE
+
+
+def test_what_is_not_there_is_an_error_of_detectron2s_kind_too():
+    for name in ("vfnet_R49_1x", "vfnet_R101_2x"):
+        with pytest.raises(RuntimeError):
+            model_zoo.get_checkpoint_url(name)
+    with pytest.raises(RuntimeError, match="available: .*vfnet_R50_1x.yaml"):
+        model_zoo.get_config_file("vfnet_R49_1x")
+
+
 # Of the paper's Table 4: AP on test-dev.
 TABLE_4 = {
     "vfnet_R50_ms_2x": "44.8",

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vfnet.checkpoint.write_aside import write_aside
-from vfnet.engine import report_errors
+from vfnet.engine import load_config, report_errors
 from vfnet.errors import UserError
 from vfnet.model_zoo import get_config
 
@@ -49,19 +49,20 @@ def overrides(row: str) -> list[str]:
     ]
 
 
-def last_scores(metrics: Path) -> dict[str, float]:
-    """Return AP, AP50 and AP75 of the last evaluation in a metrics.json; empty: there is none."""
+def final_scores(metrics: Path, max_iter: int) -> dict[str, float]:
+    """Return AP, AP50 and AP75 of a finished run's metrics.json; empty: it is not finished."""
     if not metrics.is_file():
         return {}
     rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    scored = [row for row in rows if "bbox/AP" in row]
+    # An evaluation on the way has an iteration below.
+    scored = [row for row in rows if "bbox/AP" in row and row["iteration"] >= max_iter]
     return {name: scored[-1][f"bbox/{name}"] for name in METRICS} if scored else {}
 
 
 def train(config_file: str, row: str, seed: int, folder: Path, dry_run: bool) -> dict[str, float]:
     """Train one row with one seed, unless that is done, and return its scores."""
-    metrics = folder / "metrics.json"
-    if done := last_scores(metrics):
+    metrics, max_iter = folder / "metrics.json", load_config(config_file).SOLVER.MAX_ITER
+    if done := final_scores(metrics, max_iter):
         return done
     command = [
         *(sys.executable, str(ROOT / "train_net.py"), "--config-file", config_file),
@@ -71,7 +72,7 @@ def train(config_file: str, row: str, seed: int, folder: Path, dry_run: bool) ->
     if dry_run:
         return {}
     status = subprocess.run(command).returncode
-    scores = last_scores(metrics)
+    scores = final_scores(metrics, max_iter)
     if status or not scores:
         raise UserError(f"training of {row}, seed {seed}, failed; see {folder / 'log.txt'}")
     return scores
@@ -105,7 +106,7 @@ def main() -> None:
     scores: dict[str, list[dict[str, float]]] = {row: [] for row in args.rows}
     for seed in args.seeds:  # every row once before any row twice
         for row in args.rows:
-            folder = args.output / row / f"seed{seed}"
+            folder = args.output / Path(args.config_file).stem / row / f"seed{seed}"
             scores[row].append(train(args.config_file, row, seed, folder, args.dry_run))
     if args.dry_run:
         return

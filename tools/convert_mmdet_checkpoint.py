@@ -59,10 +59,17 @@ def main(args: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"{args.output} cannot be written ({error}): choose another") from error
     weights = content["state_dict" if args.to_mmdet else "model"]
+    if args.to_mmdet and not content["meta"]:
+        print("without class names: give them by --config-file")
     print(f"{args.output}: {len(weights)} tensors, {'mmdet' if args.to_mmdet else 'Detectron2'}")
 
 
 def check_output(output: Path) -> None:
+    if output.suffix in (".pkl", ".pyth"):
+        raise UserError(
+            f"expected the name of a torch file, got {output}, which Detectron2 would read in "
+            f"another format: call it {output.with_suffix('.pth').name}"
+        )
     if output.is_dir():
         raise UserError(f"expected a file to write, got the folder {output}: add a file name")
     if not output.parent.is_dir():

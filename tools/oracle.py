@@ -81,7 +81,12 @@ def main() -> None:
     if not isinstance(model, VFNet):
         raise UserError(f"expected MODEL.META_ARCHITECTURE VFNet, got {type(model).__name__}")
     if args.output:  # before the long part
-        args.output.parent.mkdir(parents=True, exist_ok=True)
+        if args.output.is_dir():
+            raise UserError(f"expected a file to write, got the folder {args.output}: add a name")
+        try:
+            args.output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{args.output} cannot be written ({error}): choose another") from error
 
     batches = build_annotated_loader(cfg, records)
     scores = oracle_scores(model, tqdm(batches, disable=None), dataset)

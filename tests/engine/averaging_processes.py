@@ -21,7 +21,7 @@ def main(folder):
     batch = [picture(1 + comm.get_rank())]
     trainer = train_on(tiny_config(folder, *SETTINGS), batch, batch)
     averages = [hook for hook in trainer._hooks if isinstance(hook, WeightAverage)]
-    found = {average.name: average.model.state_dict() for average in averages}
+    found = {average.name: average.averaged_model.state_dict() for average in averages}
     torch.save(found, folder / f"found{comm.get_rank()}.pt")
 
 

@@ -84,16 +84,36 @@ def test_a_run_killed_after_an_evaluation_goes_on_with_its_best_score(tmp_path, 
         shutil.copy(first / name, second / name)
     (second / "last_checkpoint").write_text("model_0000001.pth")
     before = (second / "model_best.pth").read_bytes()
-    left = scored(20.0, 25.0)
+    left = scored(30.0, 20.0, 25.0)
     continue_run(second, *EACH, *ONE_SET)
     assert not left
     assert (second / "model_best.pth").read_bytes() == before
-    # Without the file, there is nothing to surpass.
-    (second / "model_best.pth").unlink()
+
+
+def test_an_evaluation_that_a_kill_cut_short_is_made_up(tmp_path, scored):
+    first, second = tmp_path / "first", tmp_path / "second"
+    scored(10.0, 30.0, 20.0, 25.0)
+    train_on(tiny_config(first, *EACH, *ONE_SET), *BATCHES)
+    second.mkdir()
+    # Killed before the evaluation that gives 30 had ended: the best file is of an earlier one.
+    shutil.copy(first / "model_0000001.pth", second)
     (second / "last_checkpoint").write_text("model_0000001.pth")
-    scored(25.0, 20.0)
+    left = scored(30.0, 20.0, 25.0)
     continue_run(second, *EACH, *ONE_SET)
-    assert equal(weights(second, "model_best"), weights(second, "model_0000002"))
+    assert not left
+    assert equal(weights(second, "model_best"), weights(first, "model_best"))
+    content = torch.load(second / "model_best.pth", weights_only=True)
+    assert (content["iteration"], content["best"]["score"]) == (2, 30.0)
+
+
+def test_between_evaluations_none_is_made_up(tmp_path, scored):
+    every_second = ("SOLVER.CHECKPOINT_PERIOD", "1", "TEST.EVAL_PERIOD", "2", *ONE_SET)
+    scored(10.0, 30.0)
+    train_on(tiny_config(tmp_path, *every_second), *BATCHES)
+    (tmp_path / "last_checkpoint").write_text("model_0000002.pth")
+    left = scored(30.0)
+    continue_run(tmp_path, *every_second)
+    assert not left
 
 
 def test_the_best_of_another_run_or_of_other_data_is_none_to_surpass(tmp_path, scored):
@@ -104,7 +124,7 @@ def test_the_best_of_another_run_or_of_other_data_is_none_to_surpass(tmp_path, s
     train_on(cfg, *BATCHES)
     assert equal(weights(tmp_path, "model_best"), weights(tmp_path, "model_0000000"))
     (tmp_path / "last_checkpoint").write_text("model_0000002.pth")
-    scored(7.0)
+    scored(6.0, 7.0)
     continue_run(tmp_path, *EACH, "DATASETS.TEST", "('shapes_train',)")
     assert equal(weights(tmp_path, "model_best"), weights(tmp_path, "model_final"))
 

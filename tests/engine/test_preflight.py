@@ -25,6 +25,18 @@ def test_the_published_rate_with_another_batch_is_pointed_out(batch, rate, train
     assert all("IMS_PER_BATCH 8" in line and "BASE_LR 0.005" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    "enabled, iterations, said", [(True, 888, True), (True, 87960, False), (False, 888, False)]
+)
+def test_a_moving_average_too_slow_for_the_run_is_pointed_out(enabled, iterations, said):
+    cfg = get_cfg()
+    cfg.SOLVER.EMA.ENABLED, cfg.SOLVER.MAX_ITER = enabled, iterations
+    lines = [line for line in config_warnings(cfg, training=True) if "EMA" in line]
+    assert len(lines) == said
+    # 0.9998^888 = 0.837, and 0.01^(1 / 888) = 0.99483.
+    assert all("84%" in line and "0.9948 would" in line for line in lines)
+
+
 def test_weights_that_do_not_fit_the_input_are_pointed_out():
     cfg = get_cfg()
     cfg.MODEL.WEIGHTS = "detectron2://ImageNetPretrained/torchvision/R-50.pkl"

@@ -158,6 +158,12 @@ def test_an_image_that_is_missing_or_there_twice_is_an_error(tmp_path, ids, mess
     assert not (tmp_path / "out").exists()
 
 
+def test_a_class_that_the_data_set_has_not_is_named_at_the_first_image(tmp_path):
+    of = SubmissionEvaluator("own", str(tmp_path), [1], category_ids=[3, 7])
+    with pytest.raises(UserError, match="own has 2 classes, but class 2 was detected"):
+        of.process([{"image_id": 1}], [detections([[0.0, 0, 9, 9]] * 2, [0.9, 0.8], [1, 2])])
+
+
 def test_two_processes_of_the_real_command_write_what_one_process_does(
     tmp_path, repository, monkeypatch
 ):

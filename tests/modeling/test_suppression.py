@@ -94,3 +94,12 @@ def test_unknown_names_are_errors():
         build_suppression("matrix", 0.6, 100, 0.5, 0.001)
     with pytest.raises(UserError, match="CANDIDATE_TEST must be .* got 'best'"):
         build_candidate_rule("best", 0.05, 1000)
+
+
+def test_soft_nms_without_a_least_score_takes_each_box_once():
+    box = [0.0, 0.0, 10.0, 10.0]
+    boxes = torch.tensor([box, box, box, [50.0, 50.0, 60.0, 60.0]])
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.0005])
+    kept, decayed = soft_nms(boxes, scores, torch.zeros(4), 0.5, 10, min_score=0.0)
+    assert sorted(kept.tolist()) == [0, 1, 2, 3]
+    torch.testing.assert_close(decayed, torch.tensor([0.9, 0.0005, 0.0, 0.0]))

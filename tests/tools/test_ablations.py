@@ -19,9 +19,12 @@ def tool(repository):
     return module
 
 
-def write_metrics(folder, ap):
+CONFIG = "configs/demo/shapes_R18_short.yaml"  # 400 iterations
+
+
+def write_metrics(folder, ap, iteration=400):
     folder.mkdir(parents=True, exist_ok=True)
-    row = {"iteration": 399, "bbox/AP": ap, "bbox/AP50": 2 * ap, "bbox/AP75": ap / 2}
+    row = {"iteration": iteration, "bbox/AP": ap, "bbox/AP50": 2 * ap, "bbox/AP75": ap / 2}
     (folder / "metrics.json").write_text(json.dumps({"iteration": 19}) + "\n" + json.dumps(row))
 
 
@@ -34,17 +37,32 @@ def test_overrides_of_a_row_make_the_head_and_losses_of_its_config(tool):
     assert tool.overrides("full") == []
 
 
-def test_a_run_that_has_scores_is_not_repeated(tool, tmp_path, monkeypatch):
+def test_a_run_that_has_scores_is_not_repeated(tool, tmp_path, monkeypatch, repository):
+    monkeypatch.chdir(repository)
     write_metrics(tmp_path / "raw" / "seed1", 40.0)
     monkeypatch.setattr(subprocess, "run", lambda command: pytest.fail("trained again"))
-    scores = tool.train("config.yaml", "raw", 1, tmp_path / "raw" / "seed1", dry_run=False)
+    scores = tool.train(CONFIG, "raw", 1, tmp_path / "raw" / "seed1", dry_run=False)
     assert scores == {"AP": 40.0, "AP50": 80.0, "AP75": 20.0}
 
 
-def test_a_failed_run_is_an_error_that_names_it(tool, tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_is_continued(tool, tmp_path, monkeypatch, repository):
+    monkeypatch.chdir(repository)
+    write_metrics(tmp_path, 30.0, iteration=219)
+
+    def finish(command):
+        assert "--resume" in command
+        write_metrics(tmp_path, 40.0)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", finish)
+    assert tool.train(CONFIG, "raw", 1, tmp_path, dry_run=False)["AP"] == 40.0
+
+
+def test_a_failed_run_is_an_error_that_names_it(tool, tmp_path, monkeypatch, repository):
+    monkeypatch.chdir(repository)
     monkeypatch.setattr(subprocess, "run", lambda command: subprocess.CompletedProcess(command, 1))
     with pytest.raises(UserError, match="raw, seed 2, failed"):
-        tool.train("config.yaml", "raw", 2, tmp_path / "raw" / "seed2", dry_run=False)
+        tool.train(CONFIG, "raw", 2, tmp_path / "raw" / "seed2", dry_run=False)
 
 
 def test_table_gives_mean_and_sample_standard_deviation(tool):

@@ -139,7 +139,9 @@ def test_a_training_runs_file_becomes_mmdets(trained, mmdet_file, tmp_path, caps
     bias = content["state_dict"]["bbox_head.vfnet_reg.bias"]
     assert torch.equal(bias, trained.head.box_pred.bias)
     assert content["meta"] == {}
-    assert capsys.readouterr().out == f"{out}: {len(expected)} tensors, mmdet\n"
+    assert capsys.readouterr().out == (
+        f"without class names: give them by --config-file\n{out}: {len(expected)} tensors, mmdet\n"
+    )
 
     run(
         "--to-mmdet",
@@ -175,6 +177,12 @@ def test_an_output_that_cannot_be_is_named_before_anything_is_read(tmp_path):
         run("absent.pth", tmp_path / "no" / "out.pth")
     with pytest.raises(UserError, match=f"got the folder {tmp_path}"):
         run("absent.pth", tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".pkl", ".pyth"])
+def test_an_ending_that_detectron2_reads_otherwise_is_refused(ending, mmdet_file, tmp_path):
+    with pytest.raises(UserError, match=r"another format: call it out\.pth"):
+        run(mmdet_file, tmp_path / f"out{ending}")
 
 
 def test_an_existing_output_is_replaced_or_stays_whole(mmdet_file, tmp_path):

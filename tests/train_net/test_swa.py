@@ -70,7 +70,9 @@ def test_cycles_start_from_a_whole_detector_alone(tmp_path):
     with pytest.raises(UserError, match="there is no checkpoint at .*gone.pth"):
         check(cfg, tmp_path / "gone.pth")
     with pytest.raises(UserError, match="MAX_ITER is 6 and SWA.CYCLES is 4"):
-        check(config(tmp_path, *SWA, "SOLVER.SWA.CYCLES", "4"), tmp_path / "whole.pth")
+        check(config(tmp_path / "out", *SWA, "SOLVER.SWA.CYCLES", "4"), tmp_path / "whole.pth")
+    with pytest.raises(UserError, match="would overwrite the run that it starts from: .*whole.pth"):
+        check(config(tmp_path, *SWA), tmp_path / "whole.pth")
 
 
 def test_a_bad_decay_is_found_before_the_start(tmp_path):

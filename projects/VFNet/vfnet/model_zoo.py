@@ -11,8 +11,7 @@ from torch import nn
 
 from .checkpoint import VFNetCheckpointer
 from .config import get_cfg
-from .errors import UserError
-from .published import weights_url
+from .published import NotInZooError, weights_url
 
 
 def get_config_file(config_path: str) -> str:
@@ -23,13 +22,13 @@ def get_config_file(config_path: str) -> str:
             "ablation/vfnet_R50_1x_raw.yaml"; ".yaml" may be left out.
 
     Raises:
-        UserError: there is no config of that name; the message lists those there are.
+        NotInZooError: there is no config of that name; the message lists those there are.
     """
     folder = _config_folder()
     available = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
     name = config_path if config_path.endswith(".yaml") else f"{config_path}.yaml"
     if name not in available:
-        raise UserError(
+        raise NotInZooError(
             f"expected the name of a config of this project, got {config_path!r}; "
             f"available: {', '.join(available)}"
         )
@@ -45,7 +44,7 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode:
             an ImageNet backbone.
 
     Raises:
-        UserError: there is no config of that name or, for `trained`, no published checkpoint.
+        NotInZooError: there is no config of that name or, for `trained`, no published checkpoint.
     """
     cfg = get_cfg()
     cfg.merge_from_file(get_config_file(config_path))
@@ -64,7 +63,7 @@ def get_checkpoint_url(config_path: str) -> str:
         "mmdet://" and the URL of the file, which is mmdet's: loading converts it.
 
     Raises:
-        UserError: nothing is published at a URL; the message says what is, or where else it is.
+        NotInZooError: nothing is published at a URL; the message says what is, or where else it is.
     """
     return f"mmdet://{weights_url(config_path)}"
 
@@ -78,7 +77,8 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
         device: instead of MODEL.DEVICE; by default the CPU where there is no GPU.
 
     Raises:
-        UserError: as `get_config`, or the weights cannot be fetched or do not fit.
+        NotInZooError: as `get_config`.
+        UserError: the weights cannot be fetched or do not fit.
     """
     cfg = get_config(config_path, trained)
     if device is None and not torch.cuda.is_available():

@@ -11,6 +11,10 @@ from .errors import UserError
 AUTHORS_PAGE = "https://github.com/hyz-xmaster/VarifocalNet"
 
 
+class NotInZooError(UserError, RuntimeError):
+    """No such config, or no such weights; a RuntimeError as in `detectron2.model_zoo`."""
+
+
 class PublishedModel(NamedTuple):
     """A row of published_models.csv, as text: see that page of the authors for its numbers."""
 
@@ -37,19 +41,19 @@ def weights_url(name: str) -> str:
         name: of a config, such as "vfnet_R50_1x"; ".yaml" may follow.
 
     Raises:
-        UserError: there is no such model, or its weights have no URL; the message says which have,
-            or where else they are.
+        NotInZooError: there is no such model, or its weights have no URL; the message says which
+            have, or where else they are.
     """
     config = name[: -len(".yaml")] if name.endswith(".yaml") else name
     models = {model.config: model for model in published_models()}
     if config not in models:
         available = ", ".join(model.config for model in models.values() if model.weights)
-        raise UserError(
+        raise NotInZooError(
             f"expected the config of a model with published weights, got {name!r}; "
             f"available: {available}"
         )
     if not models[config].weights:
-        raise UserError(
+        raise NotInZooError(
             f"the weights of {config} are published on the authors' Google Drive only: get the "
             f"file by the table of {AUTHORS_PAGE} and set MODEL.WEIGHTS to mmdet://FILE"
         )

@@ -5,6 +5,7 @@ it when the run has ended.
 """
 
 import logging
+import os
 from typing import Any, Callable
 
 from detectron2.config import CfgNode
@@ -38,7 +39,7 @@ class WeightAverage(HookBase):
             average: of it; what it held before the first update does not count.
             period: iterations between updates.
         """
-        self._model = model
+        self._trained = model
         self._average = average
         self._period = period
 
@@ -48,7 +49,7 @@ class WeightAverage(HookBase):
         return int(self._average.n_averaged)
 
     @property
-    def model(self) -> nn.Module:
+    def averaged_model(self) -> nn.Module:
         """A model with the averaged weights."""
         return self._average.module
 
@@ -62,7 +63,7 @@ class WeightAverage(HookBase):
     def after_step(self) -> None:
         """Update the average, before the checkpoint of the same iteration is written."""
         if (self.trainer.iter + 1) % self._period == 0:
-            self._average.update_parameters(self._model)
+            self._average.update_parameters(self._trained)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average and its count; nothing before the first update."""
@@ -100,7 +101,9 @@ class SWA(WeightAverage):
         return f"average of {self.count} cycle ends"
 
     def finish(self) -> None:
-        estimated = estimate_batch_norms(self.model, self._build_batches, self._num_batches)
+        estimated = estimate_batch_norms(
+            self.averaged_model, self._build_batches, self._num_batches
+        )
         if estimated:
             logger.info(
                 f"statistics of the average's {estimated} batch norms were estimated on "
@@ -118,7 +121,8 @@ class SWA(WeightAverage):
             raise UserError(
                 f"the checkpoint after {start_iter} iterations averages {self.count} cycle ends, "
                 f"but with cycles of {self._period} there were {expected}; continue with the "
-                "SOLVER.SWA and MAX_ITER that the run began with, or start anew without --resume"
+                "SOLVER.SWA and MAX_ITER that the run began with, or start anew, without --resume "
+                "and with another OUTPUT_DIR"
             )
 
 
@@ -162,7 +166,7 @@ class PublishAverage(HookBase):
             metric: the name of the AP that is logged, as stored.
         """
         self._average = average
-        self._checkpointer = VFNetCheckpointer(average.model, folder, tag_last=False)
+        self._checkpointer = VFNetCheckpointer(average.averaged_model, folder, tag_last=False)
         self._score = score
         self._metric = metric
 
@@ -188,13 +192,14 @@ class PublishAverage(HookBase):
         return "not scored" if score is None else f"{name} {score:.1f}"
 
 
-def check_averaging(cfg: CfgNode, model: nn.Module, weights: str) -> None:
+def check_averaging(cfg: CfgNode, model: nn.Module, weights: str, resuming: bool = False) -> None:
     """Check SOLVER.SWA and SOLVER.EMA, the cycles apart (`build_lr_scheduler`).
 
     Args:
         cfg: the config.
         model: built from it.
         weights: the file that the run starts from; "" for none.
+        resuming: whether that is a checkpoint of this run.
 
     Raises:
         UserError: the first thing found wrong.
@@ -209,6 +214,8 @@ def check_averaging(cfg: CfgNode, model: nn.Module, weights: str) -> None:
             "SOLVER.SWA goes on from a trained detector, but MODEL.WEIGHTS is empty; set it to "
             "the best checkpoint of a finished run, as in MODEL.WEIGHTS output/RUN/model_best.pth"
         )
+    if not resuming:
+        _check_start_is_kept(weights, cfg.OUTPUT_DIR)
     head = getattr(model, "head", nn.Identity())
     if get_bn_modules(head.train()):
         raise UserError(
@@ -222,6 +229,30 @@ def check_averaging(cfg: CfgNode, model: nn.Module, weights: str) -> None:
             "TEST.PRECISE_BN.NUM_ITER is on how many batches SOLVER.SWA estimates the statistics "
             f"of batch norms: expected 1 or more, got {num_batches}"
         )
+
+
+def _check_start_is_kept(weights: str, output_dir: str) -> None:
+    # URLs have no folder here.
+    if not (os.path.isfile(weights) and os.path.isdir(output_dir)):
+        return
+    if os.path.samefile(os.path.dirname(weights) or ".", output_dir):
+        raise UserError(
+            f"SOLVER.SWA would overwrite the run that it starts from: {weights} lies in OUTPUT_DIR "
+            f"{output_dir}; set OUTPUT_DIR to a folder of its own, such as {output_dir}_swa"
+        )
+
+
+def averaging_warnings(cfg: CfgNode) -> list[str]:
+    """Return a line where a moving average would hardly leave the weights it began with."""
+    ema, iterations = cfg.SOLVER.EMA, cfg.SOLVER.MAX_ITER
+    share = ema.DECAY**iterations if ema.ENABLED else 0.0
+    if share <= 0.01:
+        return []
+    return [
+        f"SOLVER.EMA.DECAY {ema.DECAY:g} is slow for {iterations} iterations: the weights after "
+        f"the first one would still be {share:.0%} of the average; "
+        f"{0.01 ** (1 / iterations):.4f} would leave 1%"
+    ]
 
 
 def build_averages(

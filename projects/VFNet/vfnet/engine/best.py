@@ -1,13 +1,13 @@
-"""The best checkpoint of a run."""
+"""The best checkpoint of a run, and the evaluations that decide it."""
 
 import logging
 import os
 import uuid
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import torch
-from detectron2.engine import hooks
+from detectron2.engine import HookBase, hooks
 from detectron2.utils.events import EventStorage
 from torch import nn
 
@@ -26,6 +26,28 @@ def latest_score(storage: EventStorage, name: str) -> Optional[float]:
     """Return a score if it was stored at this very iteration; None: there was none to store."""
     value, iteration = storage.latest().get(name, (None, None))
     return value if iteration == storage.iter else None
+
+
+class MakeUpEvaluation(HookBase):
+    """Where a run is continued from an iteration that is evaluated, evaluate before anything else.
+
+    Its checkpoint was written before the evaluation, which takes minutes and may not have ended.
+    """
+
+    def __init__(self, period: int, evaluate: Callable[[], None]) -> None:
+        """
+        Args:
+            period: iterations between evaluations.
+            evaluate: evaluates and stores the scores; called on all processes.
+        """
+        self._period = period
+        self._evaluate = evaluate
+
+    def before_train(self) -> None:
+        """Evaluate the weights that the run is continued with, if their iteration is due."""
+        done = self.trainer.start_iter
+        if 0 < done < self.trainer.max_iter and done % self._period == 0:
+            self._evaluate()
 
 
 class BestCheckpoint(hooks.BestCheckpointer):
@@ -54,21 +76,26 @@ class BestCheckpoint(hooks.BestCheckpointer):
         self._test_set = test_sets[0]
 
     def before_train(self) -> None:
-        """Where a run is continued, find out what its best score was."""
-        if self.trainer.start_iter == 0 or not os.path.isfile(self._path):
+        """Where a run is continued, find out what its best score was, and if it just rose."""
+        if self.trainer.start_iter == 0:
             return
-        # Memory-mapped, as the weights are not wanted.
-        content = torch.load(self._path, map_location="cpu", weights_only=True, mmap=True)
-        best = content.get("best", {})
-        if (best.get("run"), best.get("test_set")) == (self._run, self._test_set):
-            self._update_best(best["score"], content["iteration"])
+        if os.path.isfile(self._path):
+            # Memory-mapped, as the weights are not wanted.
+            content = torch.load(self._path, map_location="cpu", weights_only=True, mmap=True)
+            best = content.get("best", {})
+            if (best.get("run"), best.get("test_set")) == (self._run, self._test_set):
+                self._update_best(best["score"], content["iteration"])
+        self._keep_if_best(self.trainer.start_iter)
 
     def _best_checking(self) -> None:
+        self._keep_if_best(min(self.trainer.iter + 1, self.trainer.max_iter))
+
+    def _keep_if_best(self, iteration: int) -> None:
+        """Keep the weights after so many iterations, if they were just scored and are the best."""
         score = latest_score(self.trainer.storage, self._val_metric)
         # Only the first process has scores, and data without annotations has none.
         if score is None or (self.best_metric is not None and score <= self.best_metric):
             return
-        iteration = min(self.trainer.iter + 1, self.trainer.max_iter)
         if self._update_best(score, iteration):  # False: it is not finite
             best = {"run": self._run, "test_set": self._test_set, "score": float(score)}
             self._checkpointer.save(self._file_prefix, iteration=iteration, best=best)

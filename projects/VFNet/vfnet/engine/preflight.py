@@ -26,7 +26,7 @@ from ..data import (
 )
 from ..errors import UserError
 from ..solver import build_lr_scheduler, build_optimizer
-from .averaging import check_averaging
+from .averaging import averaging_warnings, check_averaging
 from .step import autocast_precision
 
 # The batch that the published rate of 0.01 belongs to.
@@ -115,7 +115,7 @@ def check_run(
         lines = _check_own_data(cfg, dataset_names, training)
         model = _build(cfg, training)
         if training:
-            check_averaging(cfg, model, weights)
+            check_averaging(cfg, model, weights, resuming)
         # What the cycles of SWA average has been trained before.
         whole = resuming or not training or cfg.SOLVER.SWA.ENABLED
         VFNetCheckpointer(model, whole_detector=whole).load(weights, checkpointables=[])
@@ -165,6 +165,8 @@ def config_warnings(cfg: CfgNode, training: bool) -> list[str]:
             f"to {_PUBLISHED_BATCH} images: linear scaling gives "
             f"BASE_LR {rate * batch / _PUBLISHED_BATCH:g}"
         )
+    if training:
+        lines += averaging_warnings(cfg)
     return lines
 
 

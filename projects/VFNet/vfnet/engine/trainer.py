@@ -24,7 +24,7 @@ from ..evaluation.evaluator import build_evaluator, drop_undefined
 from ..evaluation.test_time_augmentation import VFNetWithTTA, without_resizing
 from ..solver import build_lr_scheduler, build_optimizer
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages
-from .best import BestCheckpoint, score_name
+from .best import BestCheckpoint, MakeUpEvaluation, score_name
 from .step import StepTrainer, autocast_precision
 
 
@@ -47,6 +47,8 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
+        if not logging.getLogger("vfnet").isEnabledFor(logging.INFO):
+            setup_logger(name="vfnet", distributed_rank=comm.get_rank())
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         device_type = torch.device(cfg.MODEL.DEVICE).type
         amp = cfg.SOLVER.AMP
@@ -108,20 +110,21 @@ class Trainer(DefaultTrainer):
         averages = build_averages(
             cfg, model, lambda: self.build_train_loader(cfg, seed=self._trainer.seed)
         )
+        found = super().build_hooks()
+        (place,) = [i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook)]
         after_evaluation: list[HookBase] = []
         if cfg.TEST.EVAL_PERIOD > 0 and cfg.DATASETS.TEST:
-            after_evaluation.append(
-                BestCheckpoint(cfg.TEST.EVAL_PERIOD, model, cfg.OUTPUT_DIR, cfg.DATASETS.TEST)
-            )
+            after_evaluation += [
+                MakeUpEvaluation(cfg.TEST.EVAL_PERIOD, found[place]._do_eval),
+                BestCheckpoint(cfg.TEST.EVAL_PERIOD, model, cfg.OUTPUT_DIR, cfg.DATASETS.TEST),
+            ]
         if cfg.TEST.AUG.ENABLED:
             after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_TTA(cfg, model)))
         metric = score_name(cfg.DATASETS.TEST)
         after_evaluation += [
             PublishAverage(average, cfg.OUTPUT_DIR, self._score, metric) for average in averages
         ]
-        found = super().build_hooks()
-        place = 1 + next(i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook))
-        found[place:place] = after_evaluation
+        found[place + 1 : place + 1] = after_evaluation
         # The averages first, so that a checkpoint has the weights of its own iteration in them.
         return [*averages, *found]
 
@@ -130,7 +133,7 @@ class Trainer(DefaultTrainer):
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, average.name)
-        return self.test(cfg, average.model)
+        return self.test(cfg, average.averaged_model)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: Any = None) -> dict:

@@ -70,9 +70,12 @@ class VFNetEvaluator(COCOEvaluator):
     @property
     def category_ids(self) -> list[int]:
         """The id in the json file of each class."""
-        ids = sorted(self._coco_api.getCatIds())
         to_class = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        return sorted(to_class, key=to_class.__getitem__) if to_class else ids
+        return (
+            sorted(to_class, key=to_class.__getitem__)
+            if to_class
+            else sorted(self._coco_api.getCatIds())
+        )
 
     def evaluate(self, img_ids: Optional[Sequence[int]] = None) -> dict[str, Any]:
         """Compute the metrics; see `COCOEvaluator.evaluate`. Empty on other processes."""

@@ -154,13 +154,13 @@ def annotated_records(cfg: CfgNode, dataset_name: str, count: int = 0) -> list[d
             or no ground truth; bad boxes (`clean_boxes`).
     """
     check_datasets([dataset_name])
+    records = DatasetCatalog.get(dataset_name)  # sets the classes of what is registered lazily
     classes = len(MetadataCatalog.get(dataset_name).get("thing_classes", ()))
     if classes != cfg.MODEL.VFNET.NUM_CLASSES:
         raise UserError(
             f"{dataset_name} has {classes} classes, but MODEL.VFNET.NUM_CLASSES is "
             f"{cfg.MODEL.VFNET.NUM_CLASSES}; name a data set with the model's classes"
         )
-    records = DatasetCatalog.get(dataset_name)
     if 0 < count < len(records):
         records = [records[round(i)] for i in np.linspace(0, len(records) - 1, count)]
     check_images(records)

@@ -68,7 +68,15 @@ class SubmissionEvaluator(DatasetEvaluator):
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
         """Take the detections of some images; see `DatasetEvaluator.process`."""
         for image, output in zip(inputs, outputs):
-            self._found.append(_to_arrays(image["image_id"], output["instances"]))
+            found = _to_arrays(image["image_id"], output["instances"])
+            highest = found.classes.max(initial=-1)
+            if highest >= len(self.category_ids):
+                raise UserError(
+                    f"{self.dataset_name} has {len(self.category_ids)} classes, but class "
+                    f"{highest} was detected; set MODEL.VFNET.NUM_CLASSES to "
+                    f"{len(self.category_ids)} and give weights that were trained with it"
+                )
+            self._found.append(found)
 
     def evaluate(self) -> dict[str, Any]:
         """Write the files, on the first process.

@@ -121,7 +121,8 @@ def soft_nms(
             decay = torch.where(iou >= iou_threshold, 1 - iou, 1.0)
         else:
             decay = torch.exp(-iou.square() / sigma)
-        remaining = remaining * decay
+        # Not the product alone: -inf times 0 is NaN, which argmax takes for the best.
+        remaining = torch.where(remaining.isneginf(), remaining, remaining * decay)
         remaining[best] = float("-inf")
     if not kept:
         return classes.new_zeros(0), scores.new_zeros(0)

@@ -32,8 +32,8 @@ class CyclicCosineParamScheduler(ParamScheduler):
         if cycles < 1 or max_iter < 1 or max_iter % cycles:
             raise UserError(
                 "SOLVER.SWA divides the run into equal cycles, but SOLVER.MAX_ITER is "
-                f"{max_iter} and SWA.CYCLES is {cycles}; make MAX_ITER a multiple of CYCLES: so "
-                "many epochs"
+                f"{max_iter} and SWA.CYCLES is {cycles}; set MAX_ITER to CYCLES times the "
+                "iterations of an epoch"
             )
         if not 0 <= end_factor <= 1:
             raise UserError(
