@@ -1,17 +1,18 @@
 """A convolution and the batch norm behind it as one convolution, where the norm is fixed."""
 
+import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class FoldedConv2d(Conv2d):
-    """Detectron2's `Conv2d` whose batch norm, while its statistics are fixed, costs nothing.
+    """Detectron2's `Conv2d` whose batch norm costs nothing in inference.
 
     norm(w * x) = (s w) * x + (b - s m) with the scale s = gamma / sqrt(var + eps), mean m and
     shift b. Folded anew at each call, which is cheap against the pass over the output that it
-    saves, so that weights may change at any time; gradients of w, gamma and b come out the same.
-    Parameters and names are those of the plain layer.
+    saves, so that weights may change at any time. With gradients, or where the norm computes with
+    the batch's own statistics, it is the plain layer. Parameters and names are that one's.
     """
 
     @classmethod
@@ -35,7 +36,7 @@ class FoldedConv2d(Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x (N, C, H, W), normalise, activate."""
-        if _batch_norm_moves(self.norm) or x.numel() == 0:
+        if torch.is_grad_enabled() or _batch_norm_moves(self.norm) or x.numel() == 0:
             return super().forward(x)
         scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
         shift = self.norm.bias - self.norm.running_mean * scale
