@@ -8,7 +8,11 @@ VENV_PYTHON := .venv/bin/python
 .PHONY: help demo test lint setup clean
 
 help:
-	@echo "make demo | test | lint | setup | clean: see README.md and CONTRIBUTING.md"
+	@echo "make demo    train a small VFNet on drawn shapes"
+	@echo "make test    run all tests"
+	@echo "make lint    check format, style and types"
+	@echo "make setup   make .venv ready, which all others do first"
+	@echo "make clean   remove .venv and caches"
 
 demo: setup
 	$(VENV_PYTHON) demo/shapes.py

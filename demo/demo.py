@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Detect objects in pictures: write the pictures with boxes, and one json with all detections.
 
     python demo/demo.py --config-file output/shapes/config.yaml --input pictures/ \

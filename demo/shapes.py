@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Train a small VFNet on the embedded shapes, score it, draw what it finds, plot how it learned.
 
 python demo/shapes.py --output output/shapes

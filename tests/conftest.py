@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
@@ -20,3 +21,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs ../shared (reference numbers and the BCCD images), which is absent")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def restore_catalogs():
+    """Forget what a test registered."""
+    before = dict(DatasetCatalog), dict(MetadataCatalog)
+    yield
+    for catalog, content in zip((DatasetCatalog, MetadataCatalog), before):
+        catalog.clear()
+        catalog.update(content)

@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Train the paper's ablations on a small data set, several seeds each; print mean and spread.
 
 python tools/ablations.py --output output/ablations --seeds 1 2 3

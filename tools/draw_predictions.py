@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Draw one contact sheet of a dataset: for each picture the ground truth beside the prediction.
 
     python tools/draw_predictions.py --config-file output/shapes/config.yaml \

@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Study what a perfect part of a detector's predictions would be worth: the paper's Table 1.
 
     python tools/oracle.py --config-file output/own_data/config.yaml --output oracle.json \

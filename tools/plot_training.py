@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Plot losses and AP over iterations from the metrics.json that a training run wrote.
 
 python tools/plot_training.py output/shapes/metrics.json output/shapes/training.png

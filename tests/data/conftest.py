@@ -1,22 +1,11 @@
-"""A small data set on disk, and catalogs that are as before after each test."""
+"""A small data set on disk."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
-
-
-@pytest.fixture(autouse=True)
-def restore_catalogs():
-    """Forget what a test registered."""
-    before = dict(DatasetCatalog), dict(MetadataCatalog)
-    yield
-    for catalog, content in zip((DatasetCatalog, MetadataCatalog), before):
-        catalog.clear()
-        catalog.update(content)
 
 
 @pytest.fixture

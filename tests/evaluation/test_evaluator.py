@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation.testing import flatten_results_dict
 
 from tests.engine.tiny import picture, tiny_config, train_on
@@ -40,16 +39,6 @@ class Answers(torch.nn.Module):
 
     def forward(self, inputs):
         return [self.answers[image["image_id"]] for image in inputs]
-
-
-@pytest.fixture(autouse=True)
-def restore_catalogs():
-    """Forget what a test registered."""
-    before = dict(DatasetCatalog), dict(MetadataCatalog)
-    yield
-    for catalog, content in zip((DatasetCatalog, MetadataCatalog), before):
-        catalog.clear()
-        catalog.update(content)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from pycocotools.coco import COCO
 
@@ -25,16 +24,6 @@ from vfnet.evaluation.submission import (
 
 # Random weights score about 0.01: without a threshold they give dozens of boxes.
 EVERYTHING = ("MODEL.VFNET.SCORE_THRESH_TEST", "0.0")
-
-
-@pytest.fixture(autouse=True)
-def restore_catalogs():
-    """Forget what a test registered."""
-    before = dict(DatasetCatalog), dict(MetadataCatalog)
-    yield
-    for catalog, content in zip((DatasetCatalog, MetadataCatalog), before):
-        catalog.clear()
-        catalog.update(content)
 
 
 @pytest.mark.parametrize(

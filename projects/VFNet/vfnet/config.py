@@ -18,7 +18,7 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     # True: empty boxes, boxes outside their image and boxes that stick out of it are errors.
     cfg.DATASETS.STRICT = False
     # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with.
-    # Detectron2's DefaultPredictor always resizes with PIL.
+    # Detectron2's own DefaultPredictor always resizes with PIL.
     cfg.INPUT.RESIZE = "pil"
     # "float16" or "bfloat16"; a CPU has bfloat16 only. Used where SOLVER.AMP.ENABLED is True.
     cfg.SOLVER.AMP.PRECISION = "float16"

@@ -15,6 +15,7 @@ from PIL import Image
 from .checkpoint import VFNetCheckpointer
 from .checkpoint.write_aside import write_aside
 from .data import register_test_sets
+from .data.resize import build_resize
 from .engine import choose_device, load_config
 from .errors import UserError
 from .evaluation.test_time_augmentation import VFNetWithTTA, without_resizing
@@ -49,7 +50,8 @@ def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> C
 def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     """Return Detectron2's predictor with the weights of a whole detector.
 
-    Where TEST.AUG.ENABLED is True, its `model` is a `VFNetWithTTA`.
+    Other than Detectron2's it resizes as INPUT.RESIZE says, and where TEST.AUG.ENABLED is True, its
+    `model` is a `VFNetWithTTA`.
 
     Raises:
         UserError: no weights are named, or they are not those of this whole detector; sizes of
@@ -65,6 +67,7 @@ def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     without_weights.defrost()
     without_weights.MODEL.WEIGHTS = ""
     predictor = DefaultPredictor(without_weights)
+    predictor.aug = build_resize(without_weights, is_train=False)
     VFNetCheckpointer(predictor.model, whole_detector=True).load(cfg.MODEL.WEIGHTS)
     if cfg.TEST.AUG.ENABLED:
         predictor.model = VFNetWithTTA(cfg, predictor.model)

@@ -45,5 +45,5 @@ def check_download(url: str, file: str, digest: str) -> None:
     raise UserError(
         f"{url}: expected a file whose sha256 begins with {match.group(1)}, got one with "
         f"{digest[:8]} ({file}, now deleted): the download is damaged or is not the published "
-        "file. Try again, or download it by other means and give the file as mmdet://FILE"
+        "file. Try again, or download it by other means and set MODEL.WEIGHTS to mmdet://FILE"
     )

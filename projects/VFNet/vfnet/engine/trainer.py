@@ -47,8 +47,6 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
-        if not logging.getLogger("vfnet").isEnabledFor(logging.INFO):
-            setup_logger(name="vfnet", distributed_rank=comm.get_rank())
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         device_type = torch.device(cfg.MODEL.DEVICE).type
         amp = cfg.SOLVER.AMP
