@@ -7,13 +7,13 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage, has_event_storage
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from ..data import publish_class_names
 from ..errors import UserError
 from .assignment import grid_points
+from .collectives import mean_over_processes
 from .head import HeadOutput, VFNetHead
 from .losses import (
     ClassificationLoss,
@@ -283,16 +283,6 @@ class VFNet(DenseDetector):
 def decode(points: Tensor, distances: Tensor) -> Tensor:
     """Boxes x1, y1, x2, y2 from points (P, 2) and distances l, t, r, b (P, 4), in pixels."""
     return torch.cat((points - distances[:, :2], points + distances[:, 2:]), dim=1)
-
-
-def mean_over_processes(values: Tensor) -> Tensor:
-    """The mean of a tensor over all processes; the tensor itself where there is one."""
-    world_size = comm.get_world_size()
-    if world_size == 1:
-        return values
-    values = values.clone()
-    distributed.all_reduce(values)
-    return values / world_size
 
 
 def _flatten_levels(levels: list[Tensor]) -> Tensor:
