@@ -71,3 +71,14 @@ def test_all_convolutions_with_a_batch_norm_are_replaced_and_no_others():
     assert [type(conv) for conv in model] == [FoldedConv2d, FoldedConv2d, Conv2d, Conv2d]
     assert [conv.norm for conv in model] == norms
     assert isinstance(model[1].norm, FrozenBatchNorm2d)
+
+
+def test_a_frozen_norm_in_training_mode_is_called_so_that_its_hooks_see_what_it_gets():
+    plain = plain_conv("FrozenBN")
+    folded, seen, x = FoldedConv2d.of(plain), [], torch.randn(1, 6, 5, 5)
+    plain.norm.register_forward_pre_hook(lambda norm, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        folded.eval()(x)
+        assert seen == []
+        folded.train()(x)
+    torch.testing.assert_close(seen, [F.conv2d(x, plain.weight, padding=1)])

@@ -11,8 +11,8 @@ class FoldedConv2d(Conv2d):
 
     norm(w * x) = (s w) * x + (b - s m) with the scale s = gamma / sqrt(var + eps), mean m and
     shift b. Folded anew at each call, which is cheap against the pass over the output that it
-    saves, so that weights may change at any time. With gradients, or where the norm computes with
-    the batch's own statistics, it is the plain layer. Parameters and names are that one's.
+    saves, so that weights may change at any time. With gradients, or while the norm is in training
+    mode, it is the plain layer. Parameters and names are that one's.
     """
 
     @classmethod
@@ -36,7 +36,7 @@ class FoldedConv2d(Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x (N, C, H, W), normalise, activate."""
-        if torch.is_grad_enabled() or _batch_norm_moves(self.norm) or x.numel() == 0:
+        if torch.is_grad_enabled() or self.norm.training or x.numel() == 0:
             return super().forward(x)
         scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
         shift = self.norm.bias - self.norm.running_mean * scale
@@ -60,8 +60,3 @@ def fold_batch_norms(module: nn.Module) -> None:
                 child.norm, (nn.BatchNorm2d, FrozenBatchNorm2d)
             ):
                 setattr(parent, name, FoldedConv2d.of(child))
-
-
-def _batch_norm_moves(norm: nn.Module) -> bool:
-    """Whether a batch norm computes with the batch's own statistics."""
-    return norm.training and not isinstance(norm, FrozenBatchNorm2d)
