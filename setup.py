@@ -35,7 +35,7 @@ setup(
     package_data={"vfnet": ["published_models.csv"], "vfnet.configs": ["**/*.yaml"]},
     # detectron2 is missing because no package index has it: `import vfnet` says how to install it.
     install_requires=[
-        "torch>=2.3",
+        "torch>=2.4",
         "torchvision",
         "fvcore",
         "iopath",

@@ -159,9 +159,8 @@ def test_the_environment_sees_a_starting_environment_and_its_own_packages_first(
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", start], check=True)
     editable.mkdir()
     (site_packages(start) / "torch").mkdir()
-    for name in ("torch/__init__", "torchvision"):
-        (site_packages(start) / f"{name}.py").touch()
-    (site_packages(start) / "torch" / "amp.py").write_text("GradScaler = None\n")
+    (site_packages(start) / "torch" / "__init__.py").write_text("get_autocast_dtype = None\n")
+    (site_packages(start) / "torchvision.py").touch()
     (editable / "detectron2.py").touch()
     (site_packages(start) / "detectron2.pth").write_text(f"{editable}\n")
 

@@ -29,9 +29,9 @@ DETECTRON2 = (
     "@02b5c4e295e990042a714712c21dc79b731e8833"
 )
 # What is used where it is there, and the imports that show it. The pair counts only as a pair:
-# a torchvision of another torch does not load. GradScaler is there from torch 2.3 on.
+# a torchvision of another torch does not load. get_autocast_dtype is there from torch 2.4 on.
 PROBES = {
-    "torch": "torch, torchvision; from torch.amp import GradScaler",
+    "torch": "torch, torchvision; from torch import get_autocast_dtype",
     "detectron2": "detectron2",
 }
 # detectron2.model_zoo imports pkg_resources, which later setuptools do not have.

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from .deform_conv import DeformConvWithOffset
-from .star_deform_conv import StarDeformConv, kernel_runs, sampling_points, star_offsets
+from .fast_conv import use_fast_convolutions
+from .gather_conv import sampling_points
+from .star_deform_conv import StarDeformConv, kernel_runs, star_offsets
 
 # exp() of the raw box output is a distance in units of 8 strides, the side of an ATSS anchor.
 DISTANCE_UNIT = 8
@@ -90,7 +92,7 @@ class VFNetHead(nn.Module):
                     in_channels if num_convs == 1 else conv_channels,
                     conv_channels,
                     norm=get_norm(norm, conv_channels),
-                    activation=F.relu,
+                    activation=F.relu_,
                 )
             return nn.Sequential(*layers)
 
@@ -101,17 +103,18 @@ class VFNetHead(nn.Module):
         self.box_pred = nn.Conv2d(conv_channels, 4, 3, padding=1)
         self.box_scales = _level_scales(len(strides))
         if star_features:
-            self.cls_star = StarDeformConv(tower_channels, conv_channels, activation=F.relu)
+            self.cls_star = StarDeformConv(tower_channels, conv_channels, activation=F.relu_)
         else:
             self.cls_conv = conv(tower_channels)
         if refine_box:
-            self.box_star = StarDeformConv(tower_channels, conv_channels, activation=F.relu)
+            self.box_star = StarDeformConv(tower_channels, conv_channels, activation=F.relu_)
             self.refine_pred = nn.Conv2d(conv_channels, 4, 3, padding=1)
             self.refine_scales = _level_scales(len(strides))
         self.cls_pred = nn.Conv2d(conv_channels, num_classes, 3, padding=1)
         self.star_features = star_features
         self.refine_box = refine_box
         self._init_weights(prior_prob)
+        use_fast_convolutions(self)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
@@ -176,7 +179,7 @@ def bounded_exp(raw: Tensor, scale: Tensor) -> Tensor:
 
 
 def _conv_norm_relu(in_channels: int, out_channels: int, norm: str) -> Conv2d:
-    activation: Callable[[Tensor], Tensor] = F.relu
+    activation: Callable[[Tensor], Tensor] = F.relu_
     norm_layer: Optional[nn.Module] = get_norm(norm, out_channels)
     return Conv2d(
         in_channels,

@@ -2,20 +2,18 @@
 
 Nine points of a location's box - centre, corners and middles of the sides - are read by a 3x3
 deformable convolution. Detectron2's kernel does that on CUDA in float32. Elsewhere (CPU, autocast,
-export, other devices) the same sum is taken by gathering: a tap is a bilinear sample of the map,
-that is a weighted sum of four rows of the map seen as a table of N * H * W rows of C channels, and
-one matrix product with the kernel follows.
+export, other devices) `gather_convolution` takes the same sum.
 """
 
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, Optional
 
 import torch
 from detectron2 import _C
 from detectron2.layers import ModulatedDeformConv
 from torch import Tensor
-from torch.nn import functional as F
 
 from .deform_conv import finite_offsets
+from .gather_conv import SamplingPoints, gather_convolution, sampling_points
 
 
 def star_offsets(distances: Tensor, stride: int, gradient_scale: float = 0.1) -> Tensor:
@@ -39,64 +37,6 @@ def star_offsets(distances: Tensor, stride: int, gradient_scale: float = 0.1) ->
     rows = (1 - top, centre, bottom - 1)
     columns = (1 - left, centre, right - 1)
     return torch.stack([side for y in rows for x in columns for side in (y, x)], dim=1)
-
-
-class SamplingPoints(NamedTuple):
-    """What nine taps read, as P = N * H * W * 9 bilinear samples.
-
-    rows: (P, 4) int64, the four neighbours of a sample in the map seen as (N * H * W, C).
-    weights: (P, 4) float32, their bilinear weights; 0 outside the map.
-    """
-
-    rows: Tensor
-    weights: Tensor
-
-
-def sampling_points(offset: Tensor) -> SamplingPoints:
-    """The samples of a 3x3 deformable convolution of stride 1 with `offset` (N, 18, H, W)."""
-    n, _, height, width = offset.shape
-    device = offset.device
-    offset = finite_offsets(offset, height, width)
-    dy, dx = offset.view(n, 9, 2, height, width).permute(2, 0, 3, 4, 1)  # (N, H, W, 9) each
-    tap = torch.arange(9, device=device)
-    y = dy + (torch.arange(height, device=device)[:, None, None] + tap // 3 - 1)
-    x = dx + (torch.arange(width, device=device)[:, None] + tap % 3 - 1)
-
-    top, bottom, weight_top, weight_bottom = _neighbours(y, height)
-    left, right, weight_left, weight_right = _neighbours(x, width)
-    image = torch.arange(n, device=device).view(n, 1, 1, 1) * height
-    top, bottom = (image + top) * width, (image + bottom) * width
-    rows = (top + left, top + right, bottom + left, bottom + right)
-    weights = (
-        weight_top * weight_left,
-        weight_top * weight_right,
-        weight_bottom * weight_left,
-        weight_bottom * weight_right,
-    )
-    return SamplingPoints(
-        torch.stack(rows, dim=-1).view(-1, 4), torch.stack(weights, dim=-1).view(-1, 4)
-    )
-
-
-def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The two cells around a position along one axis, and their weights (0 outside the map)."""
-    low = position.detach().floor()
-    fraction = position - low
-    index = low.long()
-    weight_low = (1 - fraction) * ((index >= 0) & (index < size))
-    weight_high = fraction * ((index >= -1) & (index < size - 1))
-    return index.clamp(0, size - 1), (index + 1).clamp(0, size - 1), weight_low, weight_high
-
-
-def gather_convolution(x: Tensor, points: SamplingPoints, weight: Tensor) -> Tensor:
-    """Sample x (N, C, H, W) and multiply by the kernel (Cout, C, 3, 3) -> (N, Cout, H, W)."""
-    n, channels, height, width = x.shape
-    # float32 even under autocast: bilinear weights in half precision would move every sample.
-    table = x.float().permute(0, 2, 3, 1).reshape(-1, channels)
-    samples = F.embedding_bag(points.rows, table, per_sample_weights=points.weights, mode="sum")
-    kernel = weight.permute(2, 3, 1, 0).reshape(9 * channels, -1)
-    out = samples.view(-1, 9 * channels) @ kernel
-    return out.view(n, height, width, -1).permute(0, 3, 1, 2)
 
 
 def kernel_runs(x: Tensor) -> bool:

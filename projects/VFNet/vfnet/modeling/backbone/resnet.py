@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import UserError
 from ..deform_conv import AnyDeviceDeformConv
-from ..folded_conv import fold_batch_norms
+from ..fast_conv import use_fast_convolutions
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -53,10 +53,10 @@ class VFNetResNet(ResNet):
 
     def train(self, mode: bool = True) -> "VFNetResNet":
         super().train(mode)
-        if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        fixed = (FrozenBatchNorm2d, _BatchNorm) if self.norm_eval else FrozenBatchNorm2d
+        for module in self.modules():
+            if isinstance(module, fixed):
+                module.eval()
         return self
 
 
@@ -129,7 +129,7 @@ def put_together(cfg: CfgNode, stem: nn.Module, stages: list[list[nn.Module]]) -
         channels_last=not plain,
     )
     if not plain:
-        fold_batch_norms(resnet)
+        use_fast_convolutions(resnet)
     for module in resnet.modules():
         if isinstance(module, FrozenBatchNorm2d):
             # Counts nothing any more; converted weights have none, which would be warned of.
@@ -203,6 +203,8 @@ def build_fpn(cfg: CfgNode, bottom_up: ResNet) -> FPN:
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
     init_neck(fpn, bottom_up)
+    for conv in (*fpn.lateral_convs, *fpn.output_convs):
+        use_fast_convolutions(conv)
     return fpn
 
 

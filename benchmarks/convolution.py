@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""3x3 convolution: PyTorch's, and Winograd's.
+
+python benchmarks/convolution.py --maps 256x100x136 256x50x68
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vfnet.engine import report_errors
+from vfnet.errors import UserError
+from vfnet.evaluation.benchmark import Run
+from vfnet.evaluation.benchmark_cases import (
+    forward_and_backward,
+    get_parser,
+    report,
+    run_cases,
+    timed,
+)
+from vfnet.modeling.winograd import WinogradConvolution
+
+# Of R-50 at 800x1088: res2 to res5, and P3 to P5.
+MAPS = ("64x200x272", "128x100x136", "256x50x68", "512x25x34", "256x100x136", "256x25x34")
+
+
+def variants(channels: int, height: int, width: int, training: bool) -> dict[str, Run]:
+    """Both ways: without gradients and with channels last, or forward and backward without."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, channels, height, width, generator=generator)
+    weight = torch.randn(channels, channels, 3, 3, generator=generator) * 0.01
+    bias = torch.randn(channels, generator=generator)
+
+    def plain() -> Tensor:
+        return F.conv2d(x, weight, bias, padding=1)
+
+    def winograd() -> Tensor:
+        return WinogradConvolution.apply(x, weight, bias)
+
+    if training:
+        inputs = [tensor.requires_grad_() for tensor in (x, weight, bias)]
+        return {
+            "conv2d": forward_and_backward(plain, inputs),
+            "Winograd": forward_and_backward(winograd, inputs),
+        }
+    x = x.contiguous(memory_format=torch.channels_last)
+    return {"conv2d": timed(plain, "forward"), "Winograd": timed(winograd, "forward")}
+
+
+def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = get_parser(__doc__)
+    parser.add_argument("--maps", nargs="+", default=MAPS, metavar="CxHxW")
+    return parser.parse_args(arguments)
+
+
+def read_map(text: str) -> tuple[int, int, int]:
+    """Read CxHxW, three positive numbers."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UserError(f"expected a map as CxHxW, for example 256x100x136, got {text!r}")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    args = parse_arguments(arguments)
+    cases = {
+        f"{text}, {'training' if training else 'inference'}": variants(*read_map(text), training)
+        for training in (False, True)
+        for text in args.maps
+    }
+    report(args, *run_cases(cases, args.repeats, args.warm_up, args.device))
+
+
+if __name__ == "__main__":
+    with report_errors():
+        main(sys.argv[1:])

@@ -1,0 +1,140 @@
+"""3x3 deformable convolution by gathering, on any device and in any precision.
+
+A tap is a bilinear sample of the map: a weighted sum of four rows of the map, seen as a table of
+N * H * W rows of C channels. One matrix product of nine such samples with the kernel follows.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from .deform_conv import finite_offsets
+
+# Locations whose samples, nine times their channels, are held at a time. On a CPU they stay in the
+# cache and need no fresh memory, which takes longer than the samples themselves
+# (benchmarks/star_deform_conv.py); elsewhere they are bounded.
+LOCATIONS_AT_ONCE = 1024
+LOCATIONS_AT_ONCE_ELSEWHERE = 65536
+
+
+class SamplingPoints(NamedTuple):
+    """What the nine taps of L = N * H * W locations read, each a bilinear sample.
+
+    rows: (L, 9, 4) int64, the four neighbours of a sample in the map seen as (N * H * W, C).
+    weights: (L, 9, 4) float32, their bilinear weights; 0 outside the map.
+    """
+
+    rows: Tensor
+    weights: Tensor
+
+
+def sampling_points(offset: Tensor) -> SamplingPoints:
+    """The samples of a 3x3 deformable convolution of stride 1 with `offset` (N, 18, H, W)."""
+    n, _, height, width = offset.shape
+    device = offset.device
+    offset = finite_offsets(offset, height, width)
+    dy, dx = offset.view(n, 9, 2, height, width).permute(2, 0, 3, 4, 1)  # (N, H, W, 9) each
+    tap = torch.arange(9, device=device)
+    y = dy + (torch.arange(height, device=device)[:, None, None] + tap // 3 - 1)
+    x = dx + (torch.arange(width, device=device)[:, None] + tap % 3 - 1)
+
+    top, bottom, weight_top, weight_bottom = _neighbours(y, height)
+    left, right, weight_left, weight_right = _neighbours(x, width)
+    image = torch.arange(n, device=device).view(n, 1, 1, 1) * height
+    top, bottom = (image + top) * width, (image + bottom) * width
+    rows = (top + left, top + right, bottom + left, bottom + right)
+    weights = (
+        weight_top * weight_left,
+        weight_top * weight_right,
+        weight_bottom * weight_left,
+        weight_bottom * weight_right,
+    )
+    return SamplingPoints(
+        torch.stack(rows, dim=-1).view(-1, 9, 4), torch.stack(weights, dim=-1).view(-1, 9, 4)
+    )
+
+
+def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The two cells around a position along one axis, and their weights (0 outside the map)."""
+    low = position.detach().floor()
+    fraction = position - low
+    index = low.long()
+    weight_low = (1 - fraction) * ((index >= 0) & (index < size))
+    weight_high = fraction * ((index >= -1) & (index < size - 1))
+    return index.clamp(0, size - 1), (index + 1).clamp(0, size - 1), weight_low, weight_high
+
+
+def gather_convolution(x: Tensor, points: SamplingPoints, weight: Tensor) -> Tensor:
+    """Sample x (N, C, H, W) and multiply by the kernel (Cout, C, 3, 3) -> (N, Cout, H, W).
+
+    Under autocast the product is in its precision, and so is what is returned.
+    """
+    n, channels, height, width = x.shape
+    # float32 even under autocast: bilinear weights in half precision would move every sample.
+    table = x.float().permute(0, 2, 3, 1).reshape(-1, channels)
+    kernel = weight.permute(2, 3, 1, 0).reshape(9 * channels, -1)
+    if torch.is_autocast_enabled(x.device.type):
+        kernel = kernel.to(torch.get_autocast_dtype(x.device.type))
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        # The number of parts would be that of one size for ever.
+        out = _sample(table, *points).to(kernel.dtype) @ kernel
+    else:
+        out = _GatherInParts.apply(table, *points, kernel)
+    return out.view(n, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _sample(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """Read the table (R, C) at nine samples for each of L locations -> (L, 9 C)."""
+    samples = F.embedding_bag(
+        rows.view(-1, 4), table, per_sample_weights=weights.view(-1, 4), mode="sum"
+    )
+    return samples.view(-1, 9 * table.shape[1])
+
+
+class _GatherInParts(Function):
+    """`_sample(table, rows, weights) @ kernel`, some locations at a time.
+
+    The samples, nine times as large as the map, are never held as a whole: the backward pass takes
+    them anew.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor, kernel: Tensor) -> Tensor:
+        ctx.save_for_backward(table, rows, weights, kernel)
+        table, weights = table.detach(), weights.detach()
+        out = kernel.new_empty(len(rows), kernel.shape[1])
+        for rows_part, weights_part, out_part in _parts(rows, weights, out):
+            samples = _sample(table, rows_part, weights_part)
+            torch.mm(samples.to(kernel.dtype), kernel, out=out_part)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
+        table, rows, weights, kernel = ctx.saved_tensors
+        grad_table, grad_weights = torch.zeros_like(table), torch.empty_like(weights)
+        grad_kernel = torch.zeros_like(kernel, dtype=torch.float32)
+        # A part's gradient of the table is as large as the table: fewer, larger parts.
+        parts = _parts(rows, weights, grad, grad_weights, factor=2)
+        for rows_part, weights_part, grad_part, grad_weights_part in parts:
+            inputs = table.detach().requires_grad_(), weights_part.detach().requires_grad_()
+            with torch.enable_grad():
+                samples = _sample(inputs[0], rows_part, inputs[1])
+            grad_kernel += samples.detach().to(kernel.dtype).T @ grad_part
+            grad_samples = (grad_part @ kernel.T).to(samples.dtype)
+            from_table, from_weights = torch.autograd.grad(samples, inputs, grad_samples)
+            grad_table += from_table
+            grad_weights_part.copy_(from_weights)
+        return grad_table, None, grad_weights, grad_kernel.to(kernel.dtype)
+
+
+def _parts(*by_location: Tensor, factor: int = 1) -> Iterator[tuple[Tensor, ...]]:
+    """Split tensors of L locations each into parts of `factor` * `LOCATIONS_AT_ONCE`."""
+    on_cpu = by_location[0].device.type == "cpu"
+    size = factor * (LOCATIONS_AT_ONCE if on_cpu else LOCATIONS_AT_ONCE_ELSEWHERE)
+    return zip(*(tensor.split(size) for tensor in by_location))
