@@ -1,21 +1,27 @@
 #!/usr/bin/env python3
-"""The star-shaped convolution: three ways to take the same sum, forward and backward.
+"""The deformable convolutions of VFNet: ways to take the same sum, forward and backward.
 
     python benchmarks/star_deform_conv.py --size 100x136 --channels 256
+    python benchmarks/star_deform_conv.py --modulated --device cuda --precision bfloat16
 
-torchvision's `deform_conv2d`; nine `grid_sample`s side by side and a 1x1 convolution; and the
-gathering of vfnet/modeling/star_deform_conv.py. Where Detectron2's kernel runs (CUDA), it is the
-fourth. Each starts from distances of random boxes, as the head has them. The last lines are the
-largest differences from torchvision's result and gradients, by the largest value there.
+torchvision's `deform_conv2d`; nine `grid_sample`s side by side and a 1x1 convolution; the gathering
+of vfnet/modeling/gather_conv.py; and on CUDA Detectron2's kernel. Each starts from distances
+of random boxes, as the star does in the head; with --modulated from random offsets and a mask, as
+DCNv2. Under autocast both kernels compute in float32, since half precision would move the samples.
+--compile adds what torch.compile makes of the two that are no kernels; on CUDA that is Triton.
+
+The last lines are the largest differences from torchvision's float32 result and gradients, by the
+largest value there.
 """
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Callable, Optional
 
 import torch
+from detectron2 import _C
+from detectron2.layers.deform_conv import modulated_deform_conv
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
@@ -28,30 +34,55 @@ from vfnet.evaluation.benchmark_cases import (
     run_cases,
     size,
 )
-from vfnet.modeling.star_deform_conv import (
-    StarDeformConv,
-    gather_convolution,
-    kernel_runs,
-    sampling_points,
-    star_offsets,
-)
+from vfnet.evaluation.benchmark_device import PRECISIONS, autocast, check_device
+from vfnet.modeling.gather_conv import SamplingPoints, gather_convolution, sampling_points
+from vfnet.modeling.star_deform_conv import star_offsets
 
 STRIDE = 8
 
+# x (N, C, H, W), offset (N, 18, H, W), mask (N, 9, H, W) or None for ones, and kernel -> result.
+Convolution = Callable[[Tensor, Tensor, Optional[Tensor], Tensor], Tensor]
+
 
 def random_inputs(
-    images: int, height: int, width: int, channels: int, device: str = "cpu"
+    images: int,
+    height: int,
+    width: int,
+    channels: int,
+    device: str = "cpu",
+    modulated: bool = False,
 ) -> dict[str, Tensor]:
-    """Features, distances to a box's sides in pixels, and a kernel; all take a gradient."""
+    """What a layer is given; all take a gradient.
+
+    x and weight; of the star the distances to a box's sides in pixels, of DCNv2 offsets and mask.
+    """
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(images, channels, height, width, generator=generator)
-    distances = STRIDE * 8 * torch.rand(images, 4, height, width, generator=generator)
+    place = (height, width)
+    x = torch.randn(images, channels, *place, generator=generator)
+    distances = STRIDE * 8 * torch.rand(images, 4, *place, generator=generator)
     weight = torch.randn(channels, channels, 3, 3, generator=generator) * (9 * channels) ** -0.5
-    inputs = {"x": x, "distances": distances, "weight": weight}
+    inputs = {"x": x, "weight": weight}
+    if modulated:
+        inputs["offset"] = 2 * torch.randn(images, 18, *place, generator=generator)
+        inputs["mask"] = torch.rand(images, 9, *place, generator=generator)
+    else:
+        inputs["distances"] = distances
     return {name: nn.Parameter(tensor.to(device)) for name, tensor in inputs.items()}
 
 
-def grid_sample_convolution(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+def torchvision_kernel(x: Tensor, offset: Tensor, mask: Optional[Tensor], weight: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return deform_conv2d(x, offset, weight, padding=1, mask=mask)
+
+
+def detectron2_kernel(x: Tensor, offset: Tensor, mask: Optional[Tensor], weight: Tensor) -> Tensor:
+    if mask is None:
+        mask = offset.new_ones(len(x), 9, *x.shape[-2:])
+    with torch.autocast(x.device.type, enabled=False):
+        return modulated_deform_conv(x, offset, mask, weight, None, 1, 1, 1, 1, 1)
+
+
+def grid_sampling(x: Tensor, offset: Tensor, mask: Optional[Tensor], weight: Tensor) -> Tensor:
     """The nine taps by one `grid_sample`, and a 1x1 convolution over all their channels."""
     n, channels, height, width = x.shape
     dy, dx = offset.view(n, 9, 2, height, width).unbind(dim=2)  # (N, 9, H, W) each
@@ -61,73 +92,105 @@ def grid_sample_convolution(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor
     # From cells to -1 ... 1, from the edge of the first cell to that of the last.
     grid = torch.stack(((2 * x_place + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
     samples = F.grid_sample(x, grid.view(n, 9 * height, width, 2), align_corners=False)
-    samples = samples.view(n, channels * 9, height, width)
-    return F.conv2d(samples, weight.view(weight.shape[0], channels * 9, 1, 1))
+    samples = samples.view(n, channels, 9, height, width)
+    if mask is not None:
+        samples = samples * mask[:, None]
+    return F.conv2d(samples.flatten(1, 2), weight.view(weight.shape[0], channels * 9, 1, 1))
 
 
-def gathering(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """This project's way."""
-    return gather_convolution(x, sampling_points(offset), weight)
+def gathering(x: Tensor, offset: Tensor, mask: Optional[Tensor], weight: Tensor) -> Tensor:
+    """This project's way, for a mask too."""
+    rows, weights = sampling_points(offset)
+    if mask is not None:
+        weights = weights * mask.permute(0, 2, 3, 1).reshape(-1, 9, 1)
+    return gather_convolution(x, SamplingPoints(rows, weights), weight)
 
 
-def functions(inputs: Mapping[str, Tensor]) -> dict[str, Callable[[], Tensor]]:
-    """The ways to compute the same, by name."""
-    x, distances, weight = inputs.values()
-
-    def at_star(convolve: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[], Tensor]:
-        return lambda: convolve(x, star_offsets(distances, STRIDE), weight)
-
-    ways = {
-        "deform_conv2d": at_star(partial(deform_conv2d, padding=1)),
-        "grid_sample": at_star(grid_sample_convolution),
-        "gathering": at_star(gathering),
+def convolutions(device: str, compiled: bool = False) -> dict[str, Convolution]:
+    """The ways that there are on a device, by name."""
+    ways: dict[str, Convolution] = {
+        "deform_conv2d": torchvision_kernel,
+        "grid_sample": grid_sampling,
+        "gathering": gathering,
     }
-    if kernel_runs(x):
-        layer = StarDeformConv(x.shape[1], len(weight))
-        layer.weight = weight
-        ways["Detectron2's kernel"] = at_star(lambda x, offset, _: layer(x, offset))
+    if device.startswith("cuda") and _C.has_cuda():
+        ways["Detectron2's kernel"] = detectron2_kernel
+    if compiled:
+        for name in ("grid_sample", "gathering"):
+            ways[f"{name}, compiled"] = torch.compile(ways[name])
     return ways
 
 
+def layer_of(
+    convolve: Convolution, inputs: Mapping[str, Tensor], precision: Optional[torch.dtype] = None
+) -> Callable[[], Tensor]:
+    """A layer that takes its inputs in one way: the star or DCNv2, as `inputs` are."""
+    x, weight = inputs["x"], inputs["weight"]
+
+    def layer() -> Tensor:
+        with autocast(x.device.type, precision):
+            if "mask" in inputs:
+                return convolve(x, inputs["offset"], inputs["mask"], weight)
+            return convolve(x, star_offsets(inputs["distances"], STRIDE), None, weight)
+
+    return layer
+
+
+def result_and_gradients(
+    layer: Callable[[], Tensor], inputs: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    out = layer().float()
+    # Weighted, so that every place has a gradient of its own.
+    weights = torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out)
+    gradients = torch.autograd.grad((out * weights).sum(), list(inputs.values()))
+    return {"result": out.detach(), **dict(zip(inputs, gradients))}
+
+
 def differences(
-    ways: Mapping[str, Callable[[], Tensor]], inputs: Mapping[str, Tensor]
+    layers: Mapping[str, Callable[[], Tensor]], inputs: Mapping[str, Tensor]
 ) -> dict[str, dict[str, float]]:
-    """Largest difference of result and gradients from the first way's, by their largest value."""
-    values = {}
-    for name, way in ways.items():
-        out = way()
-        # Weighted, so that every place has a gradient of its own.
-        weights = torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out)
-        gradients = torch.autograd.grad((out * weights).sum(), list(inputs.values()))
-        values[name] = {"result": out.detach(), **dict(zip(inputs, gradients))}
-    first = next(iter(values.values()))
+    """Largest difference of result and gradients from torchvision's in float32.
+
+    By the largest value there.
+    """
+    exact = result_and_gradients(layer_of(torchvision_kernel, inputs), inputs)
     return {
         name: {
             f"difference, {what}": (
-                (tensor - first[what]).abs().max() / first[what].abs().max()
+                (tensor - exact[what]).abs().max() / exact[what].abs().max()
             ).item()
-            for what, tensor in tensors.items()
+            for what, tensor in result_and_gradients(layer, inputs).items()
         }
-        for name, tensors in values.items()
+        for name, layer in layers.items()
     }
 
 
 def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = get_parser(__doc__)
-    parser.add_argument("--images", type=int, default=1)
-    parser.add_argument("--size", default="100x136", metavar="HxW", help="of the features")
-    parser.add_argument("--channels", type=int, default=256)
+    add = parser.add_argument
+    add("--images", type=int, default=1)
+    add("--size", default="100x136", metavar="HxW", help="of the features")
+    add("--channels", type=int, default=256)
+    add("--modulated", action="store_true", help="DCNv2 in place of the star")
+    add("--precision", choices=list(PRECISIONS), default="float32")
+    add("--compile", action="store_true", help="what torch.compile makes of them, too")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_arguments(arguments)
-    inputs = random_inputs(args.images, *size(args.size), args.channels, args.device)
-    ways = functions(inputs)
-    case = f"{args.images} x {args.channels} x {args.size}"
-    runs = {name: forward_and_backward(way, list(inputs.values())) for name, way in ways.items()}
+    check_device(args.device, args.precision)
+    inputs = random_inputs(
+        args.images, *size(args.size), args.channels, args.device, args.modulated
+    )
+    layers = {
+        name: layer_of(convolve, inputs, PRECISIONS[args.precision])
+        for name, convolve in convolutions(args.device, args.compile).items()
+    }
+    case = f"{args.images} x {args.channels} x {args.size}, {args.precision}"
+    runs = {name: forward_and_backward(run, list(inputs.values())) for name, run in layers.items()}
     results, samples = run_cases({case: runs}, args.repeats, args.warm_up, args.device)
-    for name, rows in differences(ways, inputs).items():
+    for name, rows in differences(layers, inputs).items():
         results[name].update(rows)
     report(args, results, samples)
 

@@ -2,12 +2,13 @@
 """Time a VFNet, part by part, and side by side with Detectron2's own RetinaNet and FCOS.
 
 tools/benchmark.py --config-file configs/vfnet_R50_1x.yaml --compare retinanet fcos
+tools/benchmark.py --config-file configs/vfnet_R50_1x.yaml --compile --cuda-graphs --no-train
 tools/benchmark.py --config-file configs/demo/shapes_R18.yaml --device cpu --data
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,17 +19,17 @@ from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.evaluation.benchmark_cases import size
 from vfnet.evaluation.benchmark_data import time_loader, with_rates
-from vfnet.evaluation.benchmark_models import BASELINES, Workload
-from vfnet.evaluation.benchmark_report import (
-    as_json,
-    describe,
-    from_samples,
-    table,
-    write_report,
+from vfnet.evaluation.benchmark_device import PRECISIONS, check_device
+from vfnet.evaluation.benchmark_models import BASELINES, Subject, Workload
+from vfnet.evaluation.benchmark_report import as_json, describe, table, write_report
+from vfnet.evaluation.benchmark_runs import (
+    Bench,
+    memory_of_subjects,
+    time_benches,
+    with_images_a_second,
 )
-from vfnet.evaluation.benchmark_runs import memory_of_models, time_models
+from vfnet.evaluation.benchmark_variants import CUDA_GRAPHS, check_variant
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SCORES_NOTE = (
     "Random weights: batch norms fit the batch, and the scores are spread and shifted so that "
     "{candidates} (location, class) pairs of a picture pass the threshold."
@@ -44,6 +45,10 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
     add("--weights", default="", help="its weights (default: random ones)")
     add("--compare", nargs="*", default=[], choices=sorted(BASELINES), metavar="MODEL",
         help="retinanet, fcos: Detectron2's R-50 FPN, random weights")  # fmt: skip
+    add("--compile", nargs="?", const="inductor", metavar="BACKEND",
+        help="the VFNet's inference by torch.compile, too")  # fmt: skip
+    add("--cuda-graphs", action="store_true",
+        help="its inference with backbone and head as captured CUDA graphs, too")  # fmt: skip
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--precision", choices=list(PRECISIONS), default="float32")
     add("--image-size", metavar="HxW", help="(default: the config's test size)")
@@ -68,17 +73,14 @@ def read_workload(args: argparse.Namespace) -> Workload:
     """Check the arguments.
 
     Raises:
-        UserError: a number too small, a device that is not there, or float16 on a CPU.
+        UserError: a number too small; or as `check_device` and `check_variant`.
     """
     for name, lowest in {"batch": 1, "boxes": 0, "candidates": 1, "repeats": 1}.items():
         if getattr(args, name) < lowest:
             raise UserError(f"--{name} must be at least {lowest}, got {getattr(args, name)}")
-    if args.device.partition(":")[0] not in ("cpu", "cuda"):
-        raise UserError(f"--device must be cpu or cuda, got {args.device!r}")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {args.device} needs a GPU, and there is none; give --device cpu")
-    if args.device == "cpu" and args.precision == "float16":
-        raise UserError("--precision float16 needs a GPU; on a CPU give --precision bfloat16")
+    check_device(args.device, args.precision)
+    for variant in variants(args):
+        check_variant(variant, args.device)
     workload = Workload(
         config_file=args.config_file,
         overrides=tuple(args.opts),
@@ -97,16 +99,38 @@ def read_workload(args: argparse.Namespace) -> Workload:
     return workload._replace(image_size=(sizes.MIN_SIZE_TEST, sizes.MAX_SIZE_TEST))
 
 
+def variants(args: argparse.Namespace) -> list[str]:
+    """The ways to run the VFNet beside the plain one; see `check_variant`."""
+    return [*([args.compile] if args.compile else []), *([CUDA_GRAPHS] if args.cuda_graphs else [])]
+
+
 def benchmark_phase(args: argparse.Namespace, workload: Workload, phase: str) -> dict[str, Any]:
     """Time one phase, and measure its memory; print tables, return what goes into the json."""
-    samples = time_models(workload, args.compare, phase, args.repeats, args.warm_up)
-    text, seconds = from_samples(samples)
-    print(f"\n## {phase.capitalize()}, time for a batch of {args.batch}\n\n{text}", flush=True)
-    if not args.memory:
-        return {"seconds": seconds}
-    peaks = memory_of_models(workload, args.compare, phase)
-    print(f"\n## {phase.capitalize()}, peak memory\n\n{table(peaks, 'peak')}", flush=True)
-    return {"seconds": seconds, "bytes": as_json(peaks)}
+    ways = variants(args) if phase == "inference" else []
+    subjects = workload.subjects(ways, args.compare)
+    content = time_subjects(args, workload, phase, subjects)
+    if args.memory:
+        peaks = memory_of_subjects(subjects, workload, phase)
+        print(f"\n## {phase.capitalize()}, peak memory\n\n{table(peaks, 'peak')}", flush=True)
+        content["bytes"] = as_json(peaks)
+    return content
+
+
+def time_subjects(
+    args: argparse.Namespace, workload: Workload, phase: str, subjects: Mapping[str, Subject]
+) -> dict[str, Any]:
+    """Time one phase; print its table and what the variants find, return both for the json."""
+    benches = {title: Bench(subject, workload) for title, subject in subjects.items()}
+    samples = time_benches(benches, args.device, phase, args.repeats, args.warm_up)
+    results = with_images_a_second(samples, phase, args.batch)
+    print(f"\n## {phase.capitalize()}, time for a batch of {args.batch}\n")
+    print(table(results, "median (quartiles)"), flush=True)
+    content: dict[str, Any] = {"seconds": as_json(results, samples)}
+    for title, bench in benches.items():
+        if bench.agreement:
+            print(f"\n{title}: {bench.agreement}", flush=True)
+            content.setdefault("agreement", {})[title] = bench.agreement._asdict()
+    return content
 
 
 def benchmark_data(args: argparse.Namespace, workload: Workload) -> dict[str, Any]:

@@ -1,13 +1,32 @@
 """benchmarks/: the variants that are compared compute the same, and every script prints a table."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from torchvision.ops import deform_conv2d
 
-from benchmarks import assignment, loader, star_deform_conv, targets, varifocal
+from benchmarks import (
+    assignment,
+    convolution,
+    deform_paths,
+    loader,
+    star_deform_conv,
+    targets,
+    varifocal,
+)
+from vfnet.errors import UserError
+from vfnet.evaluation.benchmark_models import Subject, Workload
+from vfnet.evaluation.benchmark_runs import Bench
+from vfnet.evaluation.benchmark_variants import agreement
+from vfnet.modeling import head as modeling_head
+from vfnet.modeling import star_deform_conv as modeling_star
 from vfnet.modeling.assignment import atss_match
+from vfnet.modeling.deform_conv import DeformConvWithOffset
 from vfnet.modeling.varifocal_sum import varifocal_loss_sum
+
+TINY = str(Path(__file__).parents[1] / "engine" / "tiny.yaml")
 
 
 @pytest.mark.parametrize(("height", "width", "boxes"), [(160, 192, 3), (320, 480, 60), (64, 64, 1)])
@@ -52,17 +71,84 @@ def test_both_varifocal_sums_and_their_gradients_agree():
     torch.testing.assert_close(values[0][1], values[1][1], rtol=1e-5, atol=1e-6)
 
 
-def test_all_star_convolutions_and_their_gradients_agree():
-    inputs = star_deform_conv.random_inputs(images=2, height=9, width=11, channels=8)
-    ways = star_deform_conv.functions(inputs)
-    found = star_deform_conv.differences(ways, inputs)
-    assert list(found)[:3] == ["deform_conv2d", "grid_sample", "gathering"]
+@pytest.mark.parametrize("modulated", [False, True])
+def test_all_deformable_convolutions_and_their_gradients_agree(modulated):
+    inputs = star_deform_conv.random_inputs(2, 9, 11, channels=8, modulated=modulated)
+    layers = {
+        name: star_deform_conv.layer_of(convolve, inputs)
+        for name, convolve in star_deform_conv.convolutions("cpu").items()
+    }
+    found = star_deform_conv.differences(layers, inputs)
+    assert list(found) == ["deform_conv2d", "grid_sample", "gathering"]
+    kind = ["offset", "mask"] if modulated else ["distances"]
     for name, rows in found.items():
-        assert [row.rpartition(" ")[2] for row in rows] == ["result", "x", "distances", "weight"]
+        assert [row.rpartition(" ")[2] for row in rows] == ["result", "x", "weight", *kind]
         for row, difference in rows.items():
             assert difference < 1e-5, (name, row)
-    gradients = torch.autograd.grad(ways["grid_sample"]().square().sum(), list(inputs.values()))
+    gradients = torch.autograd.grad(layers["grid_sample"]().square().sum(), list(inputs.values()))
     assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
+def test_half_precision_is_compared_with_float32():
+    inputs = star_deform_conv.random_inputs(1, 9, 11, channels=8)
+    gathering = star_deform_conv.convolutions("cpu")["gathering"]
+    layer = star_deform_conv.layer_of(gathering, inputs, torch.bfloat16)
+    (rows,) = star_deform_conv.differences({"gathering": layer}, inputs).values()
+    # Eight bits of mantissa.
+    assert 1e-4 < rows["difference, result"] < 2e-2
+
+
+class Calls:
+    """A function, and how often it was called."""
+
+    def __init__(self, function):
+        self.function, self.number = function, 0
+
+    def __call__(self, *args, **kwargs):
+        self.number += 1
+        return self.function(*args, **kwargs)
+
+
+@pytest.fixture
+def tiny(repository):
+    config = str(repository / "tests" / "engine" / "tiny.yaml")
+    return Bench(Subject("vfnet"), Workload(config, image_size=(64, 96)))
+
+
+def test_a_path_of_the_star_is_really_taken(tiny, monkeypatch):
+    gather = Calls(modeling_star.gather_convolution)
+    kernel = Calls(deform_paths.deform_conv2d)
+    points = Calls(modeling_head.sampling_points)
+    monkeypatch.setattr(modeling_star, "gather_convolution", gather)
+    monkeypatch.setattr(deform_paths, "deform_conv2d", kernel)
+    monkeypatch.setattr(modeling_head, "sampling_points", points)
+    calls, found = [], []
+    for path in deform_paths.paths("star", "cpu").values():
+        with path():
+            found.append(tiny.detections())
+        calls.append((gather.number, points.number, kernel.number))
+    # As it is, gathering, deform_conv2d: two stars on each of five levels, one set of points.
+    assert calls == [(10, 5, 0), (20, 10, 0), (20, 10, 10)]
+    assert agreement(found[0], found[2]).matched == len(found[0][0]) > 5
+
+
+def test_dcn_takes_the_layers_own_kernel(monkeypatch):
+    """Detectron2's kernel needs a GPU: here torchvision's stands in its place."""
+    monkeypatch.setattr(deform_paths._C, "has_cuda", lambda: True)
+    kernel = Calls(
+        lambda x, offset, mask, weight, bias, stride, padding, dilation, *groups: deform_conv2d(
+            x, offset, weight, bias, stride, padding, dilation, mask
+        )
+    )
+    monkeypatch.setattr("detectron2.layers.deform_conv.modulated_deform_conv", kernel)
+    layer = DeformConvWithOffset(8, 4, stride=2, activation=torch.relu)
+    torch.nn.init.normal_(layer.offset.weight, std=0.1)
+    x = torch.rand(2, 8, 9, 7)
+    expected = layer(x)
+    with deform_paths.paths("dcn", "cuda")["Detectron2's kernel"]():
+        actual = layer(x)
+    assert kernel.number == 1
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize(
@@ -82,12 +168,29 @@ def test_all_star_convolutions_and_their_gradients_agree():
             "1 x 40 x 3, forward + backward",
         ),
         (
-            star_deform_conv,
-            ["--size", "5x6", "--channels", "4"],
-            ["deform_conv2d", "grid_sample", "gathering"],
-            "difference, distances",
+            convolution,
+            ["--maps", "4x9x6"],
+            ["conv2d", "Winograd"],
+            "4x9x6, training, forward + backward",
         ),
-        (loader, ["--batches", "1", "--workers", "0"], ["0 workers"], "images a second"),
+        (
+            star_deform_conv,
+            ["--size", "5x6", "--channels", "4", "--modulated"],
+            ["deform_conv2d", "grid_sample", "gathering"],
+            "difference, mask",
+        ),
+        (
+            deform_paths,
+            ["--config-file", TINY, "--image-size", "64x96", "--precision", "bfloat16"],
+            ["as it is", "gathering", "deform_conv2d"],
+            "1 of 64x96, bfloat16, whole training step, images a second",
+        ),
+        (
+            loader,
+            ["--batches", "1", "--workers", "0", "--drawn", "4", "--profiled", "2"],
+            ["0 workers"],
+            "pil, images a second",
+        ),
     ],
 )
 def test_a_script_prints_its_table_and_writes_it(
@@ -102,3 +205,17 @@ def test_a_script_prints_its_table_and_writes_it(
     assert list(content["results"]) == variants
     assert all(row in rows for rows in content["results"].values())
     assert set(content["samples"]) == set(variants)
+
+
+@pytest.mark.parametrize("script", [star_deform_conv, deform_paths])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--precision", "float16"], "float16 needs a GPU"),
+        (["--device", "xpu"], "--device must be cpu or cuda, got 'xpu'"),
+    ],
+)
+def test_a_device_or_precision_that_is_not_there_is_named(script, wrong, message):
+    config = ["--config-file", TINY] if script is deform_paths else []
+    with pytest.raises(UserError, match=message):
+        script.main([*config, *wrong])

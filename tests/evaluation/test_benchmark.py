@@ -20,7 +20,13 @@ from vfnet.evaluation.benchmark_memory import (
     resident_peak,
     restart_resident_peak,
 )
-from vfnet.evaluation.benchmark_models import Workload, build_batch, build_detector, features_of
+from vfnet.evaluation.benchmark_models import (
+    Subject,
+    Workload,
+    build_batch,
+    build_detector,
+    features_of,
+)
 from vfnet.evaluation.benchmark_report import as_json, table, write_report
 from vfnet.evaluation.benchmark_runs import Bench
 
@@ -202,7 +208,7 @@ def test_random_weights_let_as_many_candidates_pass_as_asked_for():
 @pytest.mark.parametrize("name", ["retinanet", "fcos"])
 def test_baselines_have_the_same_classes_candidates_and_runs(name):
     workload = WORKLOAD._replace(batch=1)
-    bench = Bench(name, workload)
+    bench = Bench(Subject(name), workload)
     model = bench.model
     assert model.num_classes == 3
     with torch.no_grad():
@@ -219,7 +225,7 @@ def test_baselines_have_the_same_classes_candidates_and_runs(name):
 
 
 def test_parts_compute_what_the_model_computes_and_change_nothing():
-    bench = Bench("vfnet", WORKLOAD)
+    bench = Bench(Subject("vfnet"), WORKLOAD)
     bench.model.train()
     before = {name: tensor.clone() for name, tensor in bench.model.state_dict().items()}
     with EventStorage():
@@ -237,7 +243,7 @@ def test_parts_compute_what_the_model_computes_and_change_nothing():
 
 
 def test_parts_are_timed_in_bfloat16_too():
-    bench = Bench("vfnet", WORKLOAD._replace(precision=torch.bfloat16))
+    bench = Bench(Subject("vfnet"), WORKLOAD._replace(precision=torch.bfloat16))
     seen = []
     bench.model.head.cls_pred.register_forward_hook(lambda *call: seen.append(call[2].dtype))
     for phase in ("inference", "training"):

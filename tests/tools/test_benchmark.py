@@ -8,10 +8,15 @@ import pytest
 from vfnet.errors import UserError
 from vfnet.evaluation.benchmark_models import build_batch
 
-INFERENCE = ["preprocessing", "backbone", "neck", "head", "post-processing", "whole inference"]
+INFERENCE = [
+    *("preprocessing", "backbone", "neck", "backbone and neck", "head", "post-processing"),
+    *("whole inference", "images a second"),
+]
+FORWARD = ["preprocessing", "backbone", "neck", "head", "assignment", "losses"]
 TRAINING = [
-    *("preprocessing", "backbone", "neck", "head", "assignment", "losses"),
+    *("preprocessing", "backbone", "neck", "backbone and neck", "head", "assignment", "losses"),
     *("assignment and losses", "forward", "backward", "optimizer", "whole training step"),
+    "images a second",
 ]
 
 
@@ -52,10 +57,12 @@ def test_every_phase_is_printed_and_written(tool, arguments, tmp_path, capsys):
     assert content["settings"]["opts"] == ["MODEL.VFNET.NUM_CLASSES", "5"]
     for phase, parts in {"inference": INFERENCE, "training": TRAINING}.items():
         seconds = content[phase]["seconds"]
-        assert list(seconds["results"]["tiny"]) == parts
+        results = seconds["results"]["tiny"]
+        assert list(results) == parts
+        assert results["images a second"] == pytest.approx(2 / results[parts[-2]]["median"])
         assert all(len(values) == 2 for values in seconds["samples"]["tiny"].values())
     samples = content["training"]["seconds"]["samples"]["tiny"]
-    forward = sum(samples[part][0] for part in TRAINING[:6])
+    forward = sum(samples[part][0] for part in FORWARD)
     assert samples["forward"][0] == pytest.approx(forward)
     data = content["data"]["results"]["0 workers"]
     assert data["images a second"] == pytest.approx(1 / data["an image"]["median"])
@@ -64,11 +71,29 @@ def test_every_phase_is_printed_and_written(tool, arguments, tmp_path, capsys):
 def test_memory_is_that_of_a_process_of_its_own(tool, arguments, tmp_path, capsys):
     output = tmp_path / "out.json"
     tool.main([*arguments, "--no-train", "--image-size", "256x256", "--output", str(output)])
-    assert rows_of(capsys.readouterr().out, "Inference, peak") == ["process before", INFERENCE[-1]]
+    assert rows_of(capsys.readouterr().out, "Inference, peak") == ["process before", INFERENCE[-2]]
     content = json.loads(output.read_text())
     assert "training" not in content
     peaks = content["inference"]["bytes"]["results"]["tiny"]
     assert 2**26 < peaks["process before"] < peaks["whole inference"]
+
+
+def test_a_compiled_model_stands_beside_the_plain_one(tool, arguments, tmp_path, capsys):
+    output = tmp_path / "out.json"
+    # "eager" runs the graphs as they are and needs no compiler.
+    more = ["--compile", "eager", "--no-memory", "--output", str(output)]
+    tool.main([*arguments, *more])
+    printed = capsys.readouterr().out
+    assert rows_of(printed, "Inference, time") == INFERENCE
+    content = json.loads(output.read_text())
+    results = content["inference"]["seconds"]["results"]
+    assert list(results) == ["tiny", "tiny, eager"]
+    # A graph has no inside.
+    assert set(INFERENCE) - set(results["tiny, eager"]) == {"backbone", "neck"}
+    found = content["inference"]["agreement"]["tiny, eager"]
+    assert found["matched"] == found["expected"] == found["found"] > 10
+    assert f"{found['found']} detections for {found['expected']}" in printed
+    assert list(content["training"]["seconds"]["results"]) == ["tiny"]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +102,8 @@ def test_memory_is_that_of_a_process_of_its_own(tool, arguments, tmp_path, capsy
         (["--precision", "float16"], "float16 needs a GPU"),
         (["--batch", "0"], "--batch must be at least 1, got 0"),
         (["--device", "tpu"], "--device must be cpu or cuda, got 'tpu'"),
+        (["--cuda-graphs"], "--cuda-graphs needs --device cuda, got --device cpu"),
+        (["--compile", "tvmm"], "one of .*inductor.* got 'tvmm'"),
         (["--image-size", "800"], "expected a size as HxW"),
         (["--image", "none.jpg"], "--image none.jpg cannot be read"),
         (["--data", "--opts", "DATASETS.TRAIN", "('nothing',)"], '"nothing" is not a registered'),

@@ -20,7 +20,7 @@ Cases = Mapping[str, Mapping[str, Run]]
 def get_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments that all these scripts have."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--warm-up", type=int, default=2, help="turns that are not counted")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")

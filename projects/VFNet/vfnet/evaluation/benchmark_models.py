@@ -62,10 +62,27 @@ class Workload(NamedTuple):
         cfg.MODEL.WEIGHTS = self.weights
         return cfg
 
-    def models(self, baselines: Sequence[str] = ()) -> dict[str, str]:
-        """The name that a model has in tables -> the name that `build_detector` takes."""
-        names = {Path(self.config_file).stem: "vfnet"}
-        return {**names, **{Path(BASELINES[name]).stem: name for name in baselines}}
+    def subjects(
+        self, variants: Sequence[str] = (), baselines: Sequence[str] = ()
+    ) -> dict[str, "Subject"]:
+        """What is compared, by the name that it has in tables: the VFNet comes first."""
+        title = Path(self.config_file).stem
+        return {
+            title: Subject("vfnet"),
+            **{f"{title}, {variant}": Subject("vfnet", variant) for variant in variants},
+            **{Path(BASELINES[name]).stem: Subject(name) for name in baselines},
+        }
+
+
+class Subject(NamedTuple):
+    """One of the models that a benchmark compares.
+
+    detector: a name that `build_detector` takes.
+    variant: the way that it runs in inference, see `apply_variant`; "": as it is.
+    """
+
+    detector: str
+    variant: str = ""
 
 
 class Detector(NamedTuple):

@@ -15,7 +15,7 @@ import torchvision
 
 from .. import __version__
 from ..checkpoint.write_aside import write_aside
-from .benchmark import Samples, Summary, summarise
+from .benchmark import Samples, Summary
 
 # Seconds with their spread, bytes, or a plain number.
 Value = Union[Summary, int, float]
@@ -79,12 +79,6 @@ def as_json(results: Results, samples: Optional[Samples] = None) -> dict[str, An
         for name, rows in results.items()
     }
     return {"results": values, "ratios": ratios(results), "samples": samples or {}}
-
-
-def from_samples(samples: Samples) -> tuple[str, dict[str, Any]]:
-    """Seconds of each part and variant, as a table and for a json file."""
-    results = summarise(samples)
-    return table(results, "median (quartiles)"), as_json(results, samples)
 
 
 def machine(device: str) -> dict[str, Any]:

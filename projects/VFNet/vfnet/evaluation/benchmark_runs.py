@@ -4,24 +4,29 @@ Between parts a GPU is waited for, which costs a little; the runs of a whole hav
 `DenseDetector` can be run, with any backbone that has a `bottom_up`.
 """
 
+import gc
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from detectron2.modeling import detector_postprocess
+from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from ..engine import StepTrainer
 from ..modeling import VFNet
 from ..solver import build_optimizer
-from .benchmark import Run, Samples, Stopwatch, Watch, measure, stopwatch_of
+from .benchmark import Run, Samples, Stopwatch, Watch, measure, stopwatch_of, summarise
+from .benchmark_device import autocast
 from .benchmark_memory import PeakWatch, resident_peak, restart_resident_peak
-from .benchmark_models import Batch, Workload, build_batch, build_detector
+from .benchmark_models import Subject, Workload, build_batch, build_detector
+from .benchmark_report import Value
+from .benchmark_variants import Agreement, agreement, apply_variant
 
 # Phase -> the name of its run as a whole.
 PHASES = {"inference": "whole inference", "training": "whole training step"}
@@ -33,15 +38,19 @@ class Bench:
     The learning rate is 0, so that every repeat computes the same.
     """
 
-    def __init__(self, name: str, workload: Workload) -> None:
-        """
-        Args:
-            name: see `build_detector`.
-        """
-        self.model = build_detector(name, workload)
+    def __init__(self, subject: Subject, workload: Workload) -> None:
+        self.model = build_detector(subject.detector, workload)
         self.batch = build_batch(workload)
         self.device_type = torch.device(workload.device).type
         self.precision = workload.precision
+        self.is_plain = not subject.variant
+        # Of a variant: how its detections differ from the plain model's.
+        self.agreement: Optional[Agreement] = None
+        if subject.variant:
+            expected = self.detections()
+            images = self.model.preprocess_image(self.batch).tensor
+            apply_variant(subject.variant, self.model, images, self.precision)
+            self.agreement = agreement(expected, self.detections())  # compiles, too
         self.optimizer = build_optimizer(workload.config(), self.model)
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0
@@ -60,15 +69,23 @@ class Bench:
         return {"parts": self.training_parts, "whole": self.training_step}
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device_type, self.precision, enabled=self.precision is not None)
+        return autocast(self.device_type, self.precision)
+
+    def detections(self) -> list[Instances]:
+        """What the model finds in each picture."""
+        self.model.eval()
+        return self._detect()
 
     @torch.no_grad()
+    def _detect(self) -> list[Instances]:
+        with self.autocast():
+            return [result["instances"] for result in self.model(self.batch)]
+
     def inference(self, watch: Watch) -> None:
         """From pictures to detections, as Detectron2 calls a model."""
         self.model.eval()
         watch.skip()
-        with self.autocast():
-            self.model(self.batch)
+        self._detect()
         watch.mark(PHASES["inference"])
 
     @torch.no_grad()
@@ -77,7 +94,7 @@ class Bench:
         self.model.eval()
         watch.skip()
         with self.autocast():
-            images, features, predictions = _forward(self.model, self.batch, watch)
+            images, features, predictions = self.forward(watch)
             results = self.model.forward_inference(images, features, predictions)
             for result, record in zip(results, self.batch):
                 detector_postprocess(result, record["height"], record["width"])
@@ -108,10 +125,28 @@ class Bench:
             self.optimizer.zero_grad()
             watch.mark("optimizer")
 
+    def forward(self, watch: Watch) -> tuple[Any, list[Tensor], Any]:
+        """Images, features and predictions, as the first lines of `DenseDetector.forward`."""
+        model = self.model
+        images = model.preprocess_image(self.batch)
+        watch.mark("preprocessing")
+        if self.is_plain:
+            with _bottom_up_marked(model.backbone, watch):
+                features = model.backbone(images.tensor)
+            watch.mark("neck")
+            watch.total("backbone and neck", ["backbone", "neck"])
+        else:  # a graph has no inside
+            features = model.backbone(images.tensor)
+            watch.mark("backbone and neck")
+        features = [features[name] for name in model.head_in_features]
+        predictions = model.head(features)
+        watch.mark("head")
+        return images, features, predictions
+
     def losses(self, watch: Watch) -> dict[str, Tensor]:
         """Losses of the batch; of a VFNet, assignment and losses are apart."""
         model = self.model
-        images, features, predictions = _forward(model, self.batch, watch)
+        images, features, predictions = self.forward(watch)
         gt_instances = [record["instances"].to(model.device) for record in self.batch]
         if not isinstance(model, VFNet):
             losses = model.forward_training(images, features, predictions, gt_instances)
@@ -126,19 +161,6 @@ class Bench:
         return losses
 
 
-def _forward(model: nn.Module, batch: Batch, watch: Watch) -> tuple[Any, list[Tensor], Any]:
-    """Images, features and predictions, as the first lines of `DenseDetector.forward`."""
-    images = model.preprocess_image(batch)
-    watch.mark("preprocessing")
-    with _bottom_up_marked(model.backbone, watch):
-        features = model.backbone(images.tensor)
-    watch.mark("neck")
-    features = [features[name] for name in model.head_in_features]
-    predictions = model.head(features)
-    watch.mark("head")
-    return images, features, predictions
-
-
 @contextmanager
 def _bottom_up_marked(backbone: nn.Module, watch: Watch) -> Iterator[None]:
     """Let `watch` know where the network below the pyramid ends, which the pyramid calls."""
@@ -150,49 +172,60 @@ def _bottom_up_marked(backbone: nn.Module, watch: Watch) -> Iterator[None]:
         handle.remove()
 
 
-def time_models(
-    workload: Workload,
-    baselines: Sequence[str],
-    phase: str,
-    repeats: int,
-    warm_up: int,
+def time_benches(
+    benches: Mapping[str, Bench], device: str, phase: str, repeats: int, warm_up: int
 ) -> Samples:
-    """Seconds of each part of a phase, of the VFNet and of each baseline, in turns."""
-    runs: dict[str, Run] = {}
-    for title, name in workload.models(baselines).items():
-        for run_name, run in Bench(name, workload).runs(phase).items():
-            runs[f"{title}/{run_name}"] = run
+    """Seconds of each part of a phase, of each model in turns."""
+    runs = {
+        f"{title}/{name}": run
+        for title, bench in benches.items()
+        for name, run in bench.runs(phase).items()
+    }
     samples: Samples = {}
-    for key, parts in measure(runs, repeats, warm_up, stopwatch_of(workload.device)).items():
+    for key, parts in measure(runs, repeats, warm_up, stopwatch_of(device)).items():
         samples.setdefault(key.rpartition("/")[0], {}).update(parts)
     return samples
 
 
-def memory_of_models(
-    workload: Workload, baselines: Sequence[str], phase: str
+def with_images_a_second(samples: Samples, phase: str, batch: int) -> dict[str, dict[str, Value]]:
+    """Median and quartiles of each part's seconds, and the images a second of the whole phase."""
+    return {
+        title: {**parts, "images a second": batch / parts[PHASES[phase]].median}
+        for title, parts in summarise(samples).items()
+    }
+
+
+def memory_of_subjects(
+    subjects: Mapping[str, Subject], workload: Workload, phase: str
 ) -> dict[str, dict[str, int]]:
     """Peak memory of each model in bytes, each in a process of its own; see `peak_memory`."""
+    # What this process timed before may still hold the device's memory, which these need.
+    gc.collect()
+    torch.cuda.empty_cache()
     peaks = {}
-    for title, name in workload.models(baselines).items():
+    for title, subject in subjects.items():
         with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-            peaks[title] = pool.submit(peak_memory, name, workload, phase).result()
+            peaks[title] = pool.submit(peak_memory, subject, workload, phase).result()
     return peaks
 
 
-def peak_memory(name: str, workload: Workload, phase: str) -> dict[str, int]:
+def peak_memory(subject: Subject, workload: Workload, phase: str) -> dict[str, int]:
     """Peak memory of a phase in this process, in bytes.
 
-    On CUDA, what tensors held at most while each part ran; on the CPU, what the whole process held,
-    Python and libraries included: "process before" the phase, and the phase as a whole.
+    On CUDA, what tensors held at most while each part ran, and "reserved": what the process had
+    taken from the device, into which alone the inside of a captured graph counts. On the CPU, what
+    the whole process held, Python and libraries included: "process before" the phase, and the phase
+    as a whole.
     """
-    bench = Bench(name, workload)
+    bench = Bench(subject, workload)
     runs = bench.runs(phase)
     if bench.device_type == "cuda":
+        torch.cuda.empty_cache()
         watch = PeakWatch(workload.device)
         for _ in range(2):  # the optimizer's momentum is there from its first step on
             for run in runs.values():
                 run(watch)
-        return watch.peaks
+        return {**watch.peaks, "reserved": torch.cuda.memory_reserved(workload.device)}
     restart_resident_peak()
     before = resident_peak()
     for _ in range(2):

@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""A whole VFNet with each way to take its deformable convolutions: inference and a training step.
+
+    python benchmarks/deform_paths.py --config-file configs/vfnet_R50_1x.yaml --device cuda
+    python benchmarks/deform_paths.py --config-file configs/vfnet_R50_dcn_ms_2x.yaml --layer dcn
+
+"as it is" is what the model does by itself; the others take Detectron2's kernel (CUDA alone),
+torchvision's, or for the star gathering, wherever such a layer stands. Both kernels compute in
+float32 whatever autocast says. How the layers alone compare: benchmarks/star_deform_conv.py.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Callable, Optional
+from unittest import mock
+
+import torch
+from detectron2 import _C
+from detectron2.layers import ModulatedDeformConv
+from torch import Tensor
+from torchvision.ops import deform_conv2d
+
+from vfnet.engine import report_errors
+from vfnet.evaluation.benchmark import Run, Summary, Watch
+from vfnet.evaluation.benchmark_cases import get_parser, report, run_cases, size
+from vfnet.evaluation.benchmark_device import PRECISIONS, check_device
+from vfnet.evaluation.benchmark_models import Subject, Workload
+from vfnet.evaluation.benchmark_runs import Bench
+from vfnet.evaluation.benchmark_variants import agreement
+from vfnet.modeling import head, star_deform_conv
+from vfnet.modeling.deform_conv import AnyDeviceDeformConv, finite_offsets
+from vfnet.modeling.gather_conv import SamplingPoints
+from vfnet.modeling.star_deform_conv import StarDeformConv
+
+AS_IT_IS = "as it is"
+
+
+def detectron2_kernel(
+    layer: ModulatedDeformConv, x: Tensor, offset: Tensor, mask: Tensor
+) -> Tensor:
+    """The layer's forward as Detectron2 has it, in float32."""
+    offset = finite_offsets(offset, *x.shape[-2:])
+    tensors = [tensor.float().contiguous() for tensor in (x, offset, mask)]
+    with torch.autocast(x.device.type, enabled=False):
+        return ModulatedDeformConv.forward(layer, *tensors)
+
+
+def star_by_detectron2(
+    layer: StarDeformConv, x: Tensor, offset: Tensor, points: Optional[SamplingPoints] = None
+) -> Tensor:
+    return detectron2_kernel(layer, x, offset, offset.new_ones(len(x), 9, *x.shape[-2:]))
+
+
+def star_by_torchvision(
+    layer: StarDeformConv, x: Tensor, offset: Tensor, points: Optional[SamplingPoints] = None
+) -> Tensor:
+    offset = finite_offsets(offset, *x.shape[-2:])
+    with torch.autocast(x.device.type, enabled=False):
+        out = deform_conv2d(x.float(), offset, layer.weight, padding=1)
+    return out if layer.activation is None else layer.activation(out)
+
+
+@contextmanager
+def star_path(forward: Optional[Callable]) -> Iterator[None]:
+    """Let every star take `forward`; None: gather."""
+    with ExitStack() as stack:
+        # Who asks: the head, to find the points that both stars of a level share, and the layer.
+        for module in (head, star_deform_conv):
+            answer = mock.Mock(return_value=forward is not None)
+            stack.enter_context(mock.patch.object(module, "kernel_runs", answer))
+        if forward:
+            stack.enter_context(mock.patch.object(StarDeformConv, "forward", forward))
+        yield
+
+
+def paths(layer: str, device: str) -> dict[str, Callable]:
+    """Way -> what makes the context in which the layers, "star" or "dcn", go that way."""
+    kernel = device.startswith("cuda") and _C.has_cuda()
+    ways: dict[str, Callable] = {AS_IT_IS: ExitStack}
+    if layer == "star":
+        ways["gathering"] = lambda: star_path(None)
+        ways["deform_conv2d"] = lambda: star_path(star_by_torchvision)
+        if kernel:
+            ways["Detectron2's kernel"] = lambda: star_path(star_by_detectron2)
+    elif kernel:
+        # As it is, DCNv2 is torchvision's.
+        ways["Detectron2's kernel"] = lambda: mock.patch.object(
+            AnyDeviceDeformConv, "forward", detectron2_kernel
+        )
+    return ways
+
+
+def run_in(path: Callable, bench: Bench) -> Run:
+    """A run of both phases, each as a whole."""
+
+    def run(watch: Watch) -> None:
+        with path():
+            bench.inference(watch)
+            bench.training_step(watch)
+
+    return run
+
+
+def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    parser = get_parser(__doc__)
+    add = parser.add_argument
+    add("--config-file", required=True, help="yaml of the VFNet")
+    add("--layer", choices=["star", "dcn"], default="star")
+    add("--image-size", default="800x1333", metavar="HxW")
+    add("--batch", type=int, default=1, help="pictures at a time")
+    add("--precision", choices=list(PRECISIONS), default="float32")
+    add("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE pairs")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    args = parse_arguments(arguments)
+    check_device(args.device, args.precision)
+    workload = Workload(
+        args.config_file,
+        tuple(args.opts),
+        device=args.device,
+        image_size=size(args.image_size),
+        batch=args.batch,
+        precision=PRECISIONS[args.precision],
+    )
+    bench = Bench(Subject("vfnet"), workload)
+    expected, found = bench.detections(), {}
+    ways = paths(args.layer, args.device)
+    for name, path in ways.items():
+        with path():
+            found[name] = agreement(expected, bench.detections())
+    case = f"{args.batch} of {args.image_size}, {args.precision}"
+    runs = {name: run_in(path, bench) for name, path in ways.items()}
+    results, samples = run_cases({case: runs}, args.repeats, args.warm_up, args.device)
+    for rows in results.values():
+        for row, value in list(rows.items()):
+            if isinstance(value, Summary):
+                rows[f"{row}, images a second"] = args.batch / value.median
+    report(args, results, samples)
+    for name, difference in found.items():
+        print(f"\n{name}: {difference}")
+
+
+if __name__ == "__main__":
+    with report_errors():
+        main(sys.argv[1:])
