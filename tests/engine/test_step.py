@@ -5,12 +5,16 @@ import random
 import numpy as np
 import pytest
 import torch
+from detectron2.engine import SimpleTrainer
+from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from vfnet.engine import NonFiniteLossError, StepTrainer
+from vfnet.engine import NonFiniteLossError, StepTrainer, step
 from vfnet.engine.step import autocast_precision, seed_generators
 from vfnet.errors import UserError
+
+from .tiny import picture, tiny_config
 
 
 class Line(nn.Module):
@@ -75,6 +79,40 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step():
     with EventStorage(), pytest.raises(NonFiniteLossError, match=r"a gradient .*images: b\.jpg"):
         trainer.run_step()
     assert model.weight.item() == 0
+
+
+def scalars_of(trainer):
+    """What a trainer writes in its first step."""
+    trainer.iter = 0
+    with EventStorage() as storage:
+        trainer.run_step()
+    return {name: value for name, (value, _) in storage.latest().items()}
+
+
+def test_a_step_writes_what_detectrons_own_writes(tmp_path):
+    cfg = tiny_config(tmp_path)
+    scalars = []
+    for kind in (SimpleTrainer, StepTrainer):
+        torch.manual_seed(0)
+        model = build_model(cfg)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        scalars.append(scalars_of(kind(model, [[picture(1), picture(2)]], optimizer)))
+    expected, actual = scalars
+    assert {"vfnet/num_pos", "loss_cls", "total_loss", "rank_data_time"} < set(expected)
+    assert set(actual) == set(expected)
+    for name in set(expected) - {"data_time", "rank_data_time"}:
+        assert actual[name] == pytest.approx(expected[name], rel=1e-6), name
+
+
+def test_losses_are_averaged_over_the_processes_and_the_slowest_loader_counts(monkeypatch):
+    # Another process whose scalars are all larger by 2.
+    monkeypatch.setattr(step, "of_all_processes", lambda own: torch.stack([own, own + 2]))
+    model = Line()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    found = scalars_of(StepTrainer(model, [[{"value": 5.0}]], optimizer))
+    assert found["loss_a"] == pytest.approx(6) and found["loss_b"] == pytest.approx(2)
+    assert found["total_loss"] == pytest.approx(8)
+    assert found["data_time"] == pytest.approx(found["rank_data_time"] + 2)
 
 
 def test_what_a_step_draws_follows_from_seed_and_iteration():

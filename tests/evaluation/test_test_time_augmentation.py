@@ -1,7 +1,5 @@
 """Test-time augmentation: views, the way back to the original image, one suppression for all."""
 
-from types import SimpleNamespace
-
 import cv2
 import numpy as np
 import pytest
@@ -22,23 +20,15 @@ from vfnet.modeling.suppression import Candidates
 class Stub(nn.Module):
     """A model whose candidates of each view are given, by the order in which views come."""
 
-    head_in_features = ()
-
     def __init__(self, *candidates):
         super().__init__()
         self.candidates_of_views = list(candidates)
         self.views = []
 
-    def preprocess_image(self, items):
+    def predict(self, items):
         (item,) = items  # more than one view at a time needs more memory
         self.views.append(item["image"])
-        return SimpleNamespace(tensor=item["image"])
-
-    def backbone(self, image):
-        return {}
-
-    def head(self, features):
-        return features
+        return None, None, None
 
     def candidates(self, images, features, predictions):
         boxes, scores = self.candidates_of_views[len(self.views) - 1]

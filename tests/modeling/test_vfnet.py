@@ -212,6 +212,21 @@ def test_autocast_changes_the_losses_by_less_than_three_percent(mini_r50):
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
 
 
+def test_positives_are_counted_exactly_under_autocast(mini_r50):
+    model, expected, _ = mini_r50
+    model.train()
+    item = model_input(expected["image_bgr"], expected["gt_boxes"], expected["gt_classes"])
+    # bfloat16 has 8 bits for a number: of those above 512 it knows every fourth.
+    batch = [item] * 13
+    counted = []
+    for enabled in (False, True):
+        with EventStorage() as storage, torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            model(batch)
+        counted.append(storage.latest()["vfnet/num_pos"][0])
+    assert counted[0] > 512 and counted[0] % 4 != 0
+    assert counted[1] == counted[0]
+
+
 def test_an_image_without_any_detection_gives_empty_instances(mini_r50):
     model, expected, _ = mini_r50
     model.eval()

@@ -74,6 +74,8 @@ def build_train_loader(
             batch_sampler=batches,
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             collate_fn=trivial_batch_collator,
+            # A GPU copies from pinned memory by itself; here a thread of the loader pins it.
+            pin_memory=torch.cuda.is_available(),
             # Its own, because a loader draws a number when it starts, and a continued run starts
             # its loader at another time.
             generator=torch.Generator(),

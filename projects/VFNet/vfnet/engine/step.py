@@ -1,19 +1,22 @@
-"""One training step: forward, finite check, backward, update."""
+"""One training step: forward, backward, finite check, update."""
 
 import math
 import random
 import time
 from collections.abc import Iterable, Mapping
+from statistics import fmean
 from typing import Any, Optional
 
 import numpy as np
 import torch
 from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
-from torch import distributed as dist
+from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..errors import UserError
+from ..modeling.collectives import of_all_processes
+from ..modeling.scalars import collected_scalars
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -28,6 +31,9 @@ class StepTrainer(SimpleTrainer):
     What the model draws at random follows from (seed, iteration, rank), so that a continued run
     draws what the uninterrupted one would have drawn. And a loss or gradient that is not finite
     raises `NonFiniteLossError` on every process before any weight has changed.
+
+    The host waits for a GPU once a step, after it has queued the backward pass: what it must know
+    by then comes over together. Only `GradScaler`, for float16, has a transfer of its own.
     """
 
     def __init__(
@@ -69,15 +75,32 @@ class StepTrainer(SimpleTrainer):
 
         # After fetching: how much a loader draws depends on its workers and on when it started.
         seed_generators(self.seed, self.iter, comm.get_rank())
-        with torch.autocast(self.device_type, self.precision, enabled=self.precision is not None):
+        enabled = self.precision is not None
+        autocast = torch.autocast(self.device_type, self.precision, enabled=enabled)
+        with collected_scalars() as scalars, autocast:
             losses = self.model(batch)
         self.optimizer.zero_grad()
         self.grad_scaler.scale(sum(losses.values())).backward()
         self.after_backward()
-        check_finite(losses, self._largest_gradient(), batch, self.iter)
-        self._write_metrics(losses, data_time)
+        scalars["data_time"] = torch.full((), data_time, device=self.device_type)
+        everyone = check_finite(losses, self._largest_gradient(), batch, self.iter, scalars)
+        self._write_scalars(everyone, list(losses))
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _write_scalars(self, everyone: list[dict[str, float]], losses: list[str]) -> None:
+        """Write what `check_finite` returned, as `SimpleTrainer.write_metrics` names it."""
+        storage = get_event_storage()
+        own = dict(everyone[comm.get_rank()])
+        own["rank_data_time"] = own.pop("data_time")
+        storage.put_scalars(cur_iter=self.iter, **{n: own[n] for n in own if n not in losses})
+        if comm.is_main_process():
+            means = {name: fmean(each[name] for each in everyone) for name in losses}
+            slowest = max(each["data_time"] for each in everyone)
+            total = {"data_time": slowest, "total_loss": sum(means.values())}
+            storage.put_scalars(cur_iter=self.iter, **total)
+            if len(means) > 1:
+                storage.put_scalars(cur_iter=self.iter, **means)
 
     def _largest_gradient(self) -> torch.Tensor:
         """The largest absolute value of any gradient, NaN if one is; 0 where the scaler looks."""
@@ -134,11 +157,12 @@ def check_finite(
     largest_gradient: torch.Tensor,
     batch: list[dict[str, Any]],
     iteration: int,
-) -> None:
+    others: Optional[Mapping[str, torch.Tensor]] = None,
+) -> list[dict[str, float]]:
     """Raise on every process when a loss or a gradient of any process is infinite or NaN.
 
     All processes must call this together: those with finite losses would otherwise wait for the
-    failed ones in the next collective forever.
+    failed ones in the next collective forever. It is one collective, and the host waits once.
 
     Args:
         losses: scalars by name.
@@ -146,23 +170,29 @@ def check_finite(
             so it tells of a failure of its own only where all losses are finite.
         batch: what this process computed the losses from.
         iteration: counted from 0.
+        others: scalars that come along and may have any value.
+
+    Returns:
+        losses and others of each process, by rank.
 
     Raises:
         NonFiniteLossError: names the losses and the images of the processes they come from.
     """
-    values = torch.stack([*(x.detach().float().sum() for x in losses.values()), largest_gradient])
-    failed = (~torch.isfinite(values)).any().int()
-    if comm.get_world_size() > 1:
-        dist.all_reduce(failed, op=dist.ReduceOp.MAX)
-    if not failed.item():
-        return
-    found = [f"{n} = {v}" for n, v in zip(losses, values.tolist()) if not math.isfinite(v)]
-    images = ", ".join(_image_name(record) for record in batch)
-    everyone = comm.all_gather((found, images))
+    scalars = {**losses, **(others or {})}
+    tensors = (*scalars.values(), largest_gradient)
+    rows = of_all_processes(torch.stack([x.detach().float().sum() for x in tensors])).tolist()
+    everyone = [dict(zip(scalars, row)) for row in rows]
+    bad_losses = [
+        [f"{name} = {each[name]}" for name in losses if not math.isfinite(each[name])]
+        for each in everyone
+    ]
+    if not any(bad_losses) and all(math.isfinite(gradient) for *_, gradient in rows):
+        return everyone
+    images = comm.all_gather(", ".join(_image_name(record) for record in batch))
     reports = [
-        f"{', '.join(found) or 'a gradient'} (process {rank}; images: {images})"
-        for rank, (found, images) in enumerate(everyone)
-        if found or not any(losses for losses, _ in everyone)
+        f"{', '.join(found) or 'a gradient'} (process {rank}; images: {names})"
+        for rank, (found, names) in enumerate(zip(bad_losses, images))
+        if found or not any(bad_losses)
     ]
     raise NonFiniteLossError(
         f"loss not finite at iteration {iteration}: {'; '.join(reports)}. No weight was changed "

@@ -25,9 +25,10 @@ from ..data import build_mapper, check_datasets, check_images
 from ..data.boxes import clean_boxes
 from ..errors import UserError
 from ..modeling.head import HeadOutput
+from ..modeling.levels import decode
 from ..modeling.losses import iou_weighted_giou_loss
 from ..modeling.targets import Targets
-from ..modeling.vfnet import VFNet, decode
+from ..modeling.vfnet import VFNet
 from .evaluator import VFNetEvaluator
 
 # The rows. With "_only", the other classes of a positive location get the score 0; without it,
@@ -98,12 +99,8 @@ def oracle_detections(model: VFNet, batch: list[dict[str, Any]]) -> dict[str, li
     Returns:
         for each of `KINDS` what the model returns. "plain" is what it returns itself.
     """
-    images = model.preprocess_image(batch)
-    pyramid = model.backbone(images.tensor)
-    features = [pyramid[name] for name in model.head_in_features]
-    predictions = model.head(features)
-    ground_truth = [item["instances"].to(model.device) for item in batch]
-    targets = model.assign(images, features, ground_truth)
+    images, features, predictions = model.predict(batch)
+    targets = model.assign(images, features, [item["instances"] for item in batch])
     points = model.points(features)
 
     def detect(kind: str) -> list[dict]:

@@ -97,10 +97,7 @@ class VFNetWithTTA(nn.Module):
 
 def candidates_of(model: VFNet, view: Tensor) -> Candidates:
     """What suppression chooses from in one image (C, h, w), in its pixels."""
-    images = model.preprocess_image([{"image": view}])
-    pyramid = model.backbone(images.tensor)
-    features = [pyramid[name] for name in model.head_in_features]
-    (candidates,) = model.candidates(images, features, model.head(features))
+    (candidates,) = model.candidates(*model.predict([{"image": view}]))
     return candidates
 
 

@@ -12,3 +12,13 @@ def mean_over_processes(values: Tensor) -> Tensor:
     values = values.clone()
     distributed.all_reduce(values)
     return values / world_size
+
+
+def of_all_processes(values: Tensor) -> Tensor:
+    """The tensors (S,) of all processes, by rank -> (processes, S), on every process."""
+    world_size = comm.get_world_size()
+    if world_size == 1:
+        return values[None]
+    everyone = values.new_empty(world_size * len(values))
+    distributed.all_gather_into_tensor(everyone, values)
+    return everyone.view(world_size, -1)

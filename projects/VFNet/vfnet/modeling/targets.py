@@ -8,6 +8,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from .assignment import atss_match_batch
+from .transfer import to_device
 
 Size = tuple[int, int]  # height, width
 
@@ -27,6 +28,10 @@ class Targets(NamedTuple):
     boxes: Tensor
     valid: Tensor
     gts_without_positive: Tensor
+
+    def to(self, device: torch.device) -> "Targets":
+        """The same on a device; see `to_device`."""
+        return Targets(*(to_device(tensor, device) for tensor in self))
 
 
 @torch.no_grad()

@@ -1,13 +1,13 @@
 """VFNet, the detector: features -> losses, or -> Instances (https://arxiv.org/abs/2008.13367)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
 from ..data import publish_class_names
@@ -15,12 +15,14 @@ from ..errors import UserError
 from .assignment import grid_points
 from .collectives import mean_over_processes
 from .head import HeadOutput, VFNetHead
+from .levels import decode, flatten_levels, level_sizes
 from .losses import (
     ClassificationLoss,
     Positives,
     build_classification_loss,
     iou_weighted_giou_loss,
 )
+from .scalars import put_scalars
 from .suppression import (
     CandidateRule,
     Candidates,
@@ -29,6 +31,7 @@ from .suppression import (
     build_suppression,
 )
 from .targets import Targets, assign_targets
+from .transfer import to_device
 
 
 @META_ARCH_REGISTRY.register()
@@ -130,6 +133,29 @@ class VFNet(DenseDetector):
             ),
         }
 
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Losses of a batch in training, else its detections: see `DenseDetector.forward`."""
+        if not self.training:
+            return super().forward(batched_inputs)
+        assert "instances" in batched_inputs[0], "training needs the ground truth: instances"
+        images, features, predictions = self.predict(batched_inputs)
+        # Where the loader left it: it is assigned on the host while a GPU still predicts.
+        gt_instances = [item["instances"] for item in batched_inputs]
+        return self.forward_training(images, features, predictions, gt_instances)
+
+    def predict(
+        self, batched_inputs: list[dict[str, Any]]
+    ) -> tuple[ImageList, list[Tensor], HeadOutput]:
+        """The network alone -> the batch's images, the head's features and its predictions."""
+        images = self.preprocess_image(batched_inputs)
+        pyramid = self.backbone(images.tensor)
+        features = [pyramid[name] for name in self.head_in_features]
+        return images, features, self.head(features)
+
+    def _move_to_current_device(self, x: Tensor) -> Tensor:
+        # Detectron2's copy, which exporters know, makes the host wait.
+        return to_device(x, self.device) if self.training else super()._move_to_current_device(x)
+
     def forward_training(
         self,
         images: ImageList,
@@ -145,20 +171,21 @@ class VFNet(DenseDetector):
     def assign(
         self, images: ImageList, features: list[Tensor], gt_instances: list[Instances]
     ) -> Targets:
-        """What each location of the batch learns."""
-        return assign_targets(
+        """What each location of the batch learns; found where the ground truth is."""
+        targets = assign_targets(
             gt_instances,
             images.image_sizes,
-            _sizes(features),
+            level_sizes(features),
             self.strides,
             self.backbone.size_divisibility,
             self.atss_topk,
             self.anchor_scale,
         )
+        return targets.to(self.device)
 
     def points(self, features: list[Tensor]) -> Tensor:
         """Where the locations of all levels stand -> (R, 2), x and y in pixels."""
-        return grid_points(_sizes(features), self.strides, self.device)
+        return grid_points(level_sizes(features), self.strides, self.device)
 
     def losses(
         self, predictions: HeadOutput, points: Tensor, targets: Targets
@@ -173,7 +200,7 @@ class VFNet(DenseDetector):
         positive_points = points[targets.index % len(points)]  # (P, 2)
 
         def box_loss(distances: list[Tensor]) -> tuple[Tensor, Tensor]:
-            positive = _flatten_levels(distances)[targets.index]  # (P, 4)
+            positive = flatten_levels(distances)[targets.index]  # (P, 4)
             return iou_weighted_giou_loss(decode(positive_points, positive), targets.boxes)
 
         box_losses = {"loss_box_init": box_loss(predictions.distances)}
@@ -181,18 +208,20 @@ class VFNet(DenseDetector):
             box_losses["loss_box_refined"] = box_loss(predictions.refined_distances)
         ious = [iou for _, iou in box_losses.values()]  # the last one is the detections'
 
-        logits = _flatten_levels(predictions.logits)  # (N R, K)
+        logits = flatten_levels(predictions.logits)  # (N R, K)
         positives = Positives(targets.index, targets.classes, ious[-1])
         loss_cls = self.classification_loss(logits, positives, targets.valid)
 
         # One reduction for all normalisers, on every process and whatever it holds: inside a branch
         # that depends on the data, the processes would wait for each other for ever.
-        num_positive = logits.new_tensor(float(len(targets.index)))
+        num_positive = ious[-1].new_full((), len(targets.index))
         # A NaN stays in its own process's loss: spread by the sum, it would blame every image.
         sums = [iou.sum().nan_to_num() for iou in ious]
         totals = mean_over_processes(torch.stack([num_positive, *sums]))
-        self._record(totals, targets.gts_without_positive)
         normalisers = totals.clamp(min=1.0)
+        names = ("num_pos", "gts_without_positive", "mean_iou_initial", "mean_iou_refined")
+        values = (totals[0], targets.gts_without_positive, *(totals[1:] / normalisers[0]))
+        put_scalars({f"vfnet/{name}": value for name, value in zip(names, values)})
 
         weights = (self.box_loss_weight, self.refined_box_loss_weight)
         losses = {"loss_cls": loss_cls * self.cls_loss_weight / normalisers[0]}
@@ -201,19 +230,6 @@ class VFNet(DenseDetector):
         ):
             losses[name] = loss * weight / normaliser
         return losses
-
-    @staticmethod
-    def _record(totals: Tensor, gts_without_positive: Tensor) -> None:
-        """Write the training scalars; `totals` as in `losses`: positives, then sums of IoU."""
-        if not has_event_storage():
-            return
-        mean_ious = totals[1:] / totals[0].clamp(min=1.0)
-        # One transfer for all of them.
-        values = torch.cat((totals[:1], gts_without_positive[None].float(), mean_ious)).tolist()
-        names = ("num_pos", "gts_without_positive", "mean_iou_initial", "mean_iou_refined")
-        storage = get_event_storage()
-        for name, value in zip(names, values):
-            storage.put_scalar(f"vfnet/{name}", value)
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: HeadOutput
@@ -227,7 +243,7 @@ class VFNet(DenseDetector):
     ) -> list[Candidates]:
         """What suppression chooses from, of each image, in pixels of the resized image."""
         distances = predictions.refined_distances or predictions.distances
-        level_points = self.points(features).split([h * w for h, w in _sizes(features)])
+        level_points = self.points(features).split([h * w for h, w in level_sizes(features)])
         logits, distances = self._transpose_dense_predictions(
             [predictions.logits, distances], [self.num_classes, 4]
         )
@@ -278,17 +294,3 @@ class VFNet(DenseDetector):
             scores=scores,
             pred_classes=candidates.classes[kept],
         )
-
-
-def decode(points: Tensor, distances: Tensor) -> Tensor:
-    """Boxes x1, y1, x2, y2 from points (P, 2) and distances l, t, r, b (P, 4), in pixels."""
-    return torch.cat((points - distances[:, :2], points + distances[:, 2:]), dim=1)
-
-
-def _flatten_levels(levels: list[Tensor]) -> Tensor:
-    """(N, C, H, W) of each level -> (N R, C), image by image, level by level, row by row."""
-    return torch.cat([level.flatten(2) for level in levels], dim=2).transpose(1, 2).flatten(0, 1)
-
-
-def _sizes(features: list[Tensor]) -> list[tuple[int, int]]:
-    return [(feature.shape[-2], feature.shape[-1]) for feature in features]
