@@ -14,7 +14,7 @@ from vfnet import get_cfg
 from vfnet.engine import load_config
 from vfnet.errors import UserError
 from vfnet.evaluation.test_time_augmentation import VFNetWithTTA, build_resizes, to_original
-from vfnet.modeling.suppression import Candidates
+from vfnet.modeling.candidates import Candidates
 
 
 class Stub(nn.Module):

@@ -12,10 +12,11 @@ from vfnet import get_cfg
 from vfnet.checkpoint import convert_state_dict
 from vfnet.errors import UserError
 from vfnet.modeling import VFNet, VFNetHead
+from vfnet.modeling.candidates import build_candidate_rule
 from vfnet.modeling.deform_conv import DeformConvWithOffset
 from vfnet.modeling.head import MAX_RAW_DISTANCE, bounded_exp
 from vfnet.modeling.losses import build_classification_loss
-from vfnet.modeling.suppression import build_candidate_rule, build_suppression
+from vfnet.modeling.suppression import build_suppression
 
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 STRIDES = (8, 16, 32, 64, 128)

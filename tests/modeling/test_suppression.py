@@ -4,43 +4,11 @@ import pytest
 import torch
 
 from vfnet.errors import UserError
-from vfnet.modeling.suppression import (
-    best_locations,
-    best_pairs,
-    build_candidate_rule,
-    build_suppression,
-    nms,
-    soft_nms,
-)
+from vfnet.modeling.suppression import build_suppression, nms, soft_nms
 
 # Two boxes of IoU 1/2 and one apart.
 BOXES = torch.tensor([[0.0, 0, 4, 3], [0.0, 1, 4, 4], [50.0, 50, 60, 60]])
 SCORES = torch.tensor([0.9, 0.8, 0.3])
-
-
-def test_pairs_are_the_best_location_and_class_pairs_above_the_threshold():
-    scores = torch.tensor([[0.9, 0.06, 0.05], [0.5, 0.7, 0.01], [0.04, 0.02, 0.03]])
-    location, label, score = best_pairs(scores, score_threshold=0.05, topk=3)
-    assert location.tolist() == [0, 1, 1]
-    assert label.tolist() == [0, 1, 0]
-    assert score.tolist() == pytest.approx([0.9, 0.7, 0.5])
-
-
-def test_locations_come_first_and_bring_all_their_classes():
-    scores = torch.tensor([[0.9, 0.06, 0.05], [0.5, 0.7, 0.01], [0.6, 0.65, 0.6]])
-    location, label, score = best_locations(scores, score_threshold=0.05, topk=2)
-    found = sorted(zip(location.tolist(), label.tolist()))
-    assert found == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert score.tolist() == [scores[pair].item() for pair in zip(location, label)]
-
-
-def test_candidate_rules_of_few_locations_agree():
-    scores = torch.rand(20, 4)
-    pairs = best_pairs(scores, 0.3, 100)
-    locations = best_locations(scores, 0.3, 100)
-    assert sorted(zip(*(x.tolist() for x in pairs))) == sorted(
-        zip(*(x.tolist() for x in locations))
-    )
 
 
 def test_nms_suppresses_within_a_class_above_the_threshold():
@@ -89,11 +57,9 @@ def test_no_candidate_gives_no_detection(name):
     assert kept.dtype == torch.int64
 
 
-def test_unknown_names_are_errors():
+def test_an_unknown_name_is_an_error():
     with pytest.raises(UserError, match="NMS_TYPE must be .* got 'matrix'"):
         build_suppression("matrix", 0.6, 100, 0.5, 0.001)
-    with pytest.raises(UserError, match="CANDIDATE_TEST must be .* got 'best'"):
-        build_candidate_rule("best", 0.05, 1000)
 
 
 def test_soft_nms_without_a_least_score_takes_each_box_once():

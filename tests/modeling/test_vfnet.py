@@ -284,3 +284,34 @@ def test_a_training_step_under_autocast_on_cuda(mini_r50, cuda, dtype, boxes):
         assert half[name].item() == pytest.approx(value.item(), rel=0.03, abs=1e-6)
     sum(half.values()).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_inference_in_bfloat16_is_inference_under_autocast_and_training_stays(mini_r50):
+    model, expected, cfg = mini_r50
+    cfg.MODEL.VFNET.PRECISION_TEST = "bfloat16"
+    half = build_model(cfg)
+    half.load_state_dict(model.state_dict())
+    batch = [model_input(expected["image_bgr"], expected["gt_boxes"], expected["gt_classes"])]
+    assert half.train()(batch) == model.train()(batch)
+
+    half.eval(), model.eval()
+    with torch.no_grad():
+        found = half(batch)[0]["instances"]
+        *_, predictions = half.predict(batch)
+        exact = model(batch)[0]["instances"]
+        with torch.autocast("cpu", torch.bfloat16):
+            wanted = model(batch)[0]["instances"]
+    assert predictions.logits[0].dtype == torch.bfloat16
+    assert torch.equal(found.pred_boxes.tensor, wanted.pred_boxes.tensor)
+    assert torch.equal(found.scores, wanted.scores)
+    assert found.scores.dtype == found.pred_boxes.tensor.dtype == torch.float32
+    assert not torch.equal(found.scores, exact.scores)
+    torch.testing.assert_close(found.scores, exact.scores, rtol=0.05, atol=0.01)
+
+
+@pytest.mark.parametrize("name, message", [("float16", "needs a GPU"), ("half", "one of float32")])
+def test_a_precision_that_inference_cannot_have_is_an_error(mini_r50, name, message):
+    _, _, cfg = mini_r50
+    cfg.MODEL.VFNET.PRECISION_TEST = name
+    with pytest.raises(UserError, match=f"MODEL.VFNET.PRECISION_TEST.*{message}"):
+        build_model(cfg)

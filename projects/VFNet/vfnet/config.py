@@ -82,6 +82,9 @@ def _add_test_keys(vfnet: CfgNode) -> None:
     vfnet.NMS_TYPE = "nms"
     vfnet.SOFT_NMS_SIGMA = 0.5
     vfnet.SOFT_NMS_MIN_SCORE = 0.001
+    # What inference computes in: "float32", "bfloat16" or "float16" (a CPU: not float16). Weights,
+    # boxes and scores stay float32. Training has SOLVER.AMP.
+    vfnet.PRECISION_TEST = "float32"
 
 
 def _add_augmentation_keys(cfg: CfgNode) -> None:

@@ -147,8 +147,9 @@ class Bench:
         """Losses of the batch; of a VFNet, assignment and losses are apart."""
         model = self.model
         images, features, predictions = self.forward(watch)
-        gt_instances = [record["instances"].to(model.device) for record in self.batch]
+        gt_instances = [record["instances"] for record in self.batch]
         if not isinstance(model, VFNet):
+            gt_instances = [instances.to(model.device) for instances in gt_instances]
             losses = model.forward_training(images, features, predictions, gt_instances)
             watch.mark("assignment and losses")
             return losses

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..data.resize import build_resize
 from ..errors import UserError
 from ..modeling import VFNet
-from ..modeling.suppression import Candidates
+from ..modeling.candidates import Candidates
 
 
 class VFNetWithTTA(nn.Module):

@@ -1,7 +1,7 @@
-"""From scores of all locations to candidates, and from candidates to detections."""
+"""From candidates to detections: what overlaps a better box is suppressed, or loses score."""
 
 from functools import partial
-from typing import Callable, NamedTuple
+from typing import Callable
 
 import torch
 from detectron2.layers import batched_nms
@@ -10,65 +10,8 @@ from torchvision.ops import box_iou
 
 from ..errors import UserError
 
-
-class Candidates(NamedTuple):
-    """What suppression chooses from: C (box, class) pairs of one image.
-
-    boxes: (C, 4), x1, y1, x2, y2 in pixels. scores, classes: (C,).
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    classes: Tensor
-
-
-# Scores of one level (R, K) -> location, class and score of its candidates, (C,) each.
-CandidateRule = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-
 # Boxes (C, 4), scores (C,), classes (C,) -> kept candidates and their scores, best first.
 Suppression = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def best_pairs(scores: Tensor, score_threshold: float, topk: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidates as mmdet 3 and Detectron2 choose them: the best (location, class) pairs.
-
-    Args:
-        scores: (R, K) of one level.
-        score_threshold: a candidate's score lies above it.
-        topk: pairs kept at most.
-
-    Returns:
-        location, class and score, (C,) each, by descending score.
-    """
-    location, label = (scores > score_threshold).nonzero(as_tuple=True)
-    score = scores[location, label]
-    score, best = score.topk(min(topk, len(score)))
-    return location[best], label[best], score
-
-
-def best_locations(
-    scores: Tensor, score_threshold: float, topk: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidates as the official implementation chooses them.
-
-    The topk locations by their best class come first, then all their classes whose score lies
-    above the threshold; arguments and result as `best_pairs`, in no order.
-    """
-    if len(scores) > topk:
-        kept = scores.amax(dim=1).topk(topk).indices
-    else:
-        kept = torch.arange(len(scores), device=scores.device)
-    place, label = (scores[kept] > score_threshold).nonzero(as_tuple=True)
-    location = kept[place]
-    return location, label, scores[location, label]
-
-
-def build_candidate_rule(name: str, score_threshold: float, topk: int) -> CandidateRule:
-    """The rule that `MODEL.VFNET.CANDIDATE_TEST` names: "pair" or "location"."""
-    rules = {"pair": best_pairs, "location": best_locations}
-    if name not in rules:
-        raise UserError(f"MODEL.VFNET.CANDIDATE_TEST must be 'pair' or 'location', got {name!r}")
-    return partial(rules[name], score_threshold=score_threshold, topk=topk)
 
 
 def nms(

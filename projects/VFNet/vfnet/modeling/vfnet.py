@@ -1,7 +1,7 @@
 """VFNet, the detector: features -> losses, or -> Instances (https://arxiv.org/abs/2008.13367)."""
 
-from collections.abc import Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Optional
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -13,23 +13,19 @@ from torch import Tensor, nn
 from ..data import publish_class_names
 from ..errors import UserError
 from .assignment import grid_points
+from .candidates import CandidateRule, Candidates, build_candidate_rule, choose_candidates
 from .collectives import mean_over_processes
 from .head import HeadOutput, VFNetHead
-from .levels import decode, flatten_levels, level_sizes
+from .levels import decode, flatten_levels, level_numbers, level_sizes
 from .losses import (
     ClassificationLoss,
     Positives,
     build_classification_loss,
     iou_weighted_giou_loss,
 )
+from .precision import autocast_type
 from .scalars import put_scalars
-from .suppression import (
-    CandidateRule,
-    Candidates,
-    Suppression,
-    build_candidate_rule,
-    build_suppression,
-)
+from .suppression import Suppression, build_suppression
 from .targets import Targets, assign_targets
 from .transfer import to_device
 
@@ -59,6 +55,7 @@ class VFNet(DenseDetector):
         refined_box_loss_weight: float = 2.0,
         candidate_rule: CandidateRule,
         suppression: Suppression,
+        autocast_test: Optional[torch.dtype] = None,
     ):
         """
         Args:
@@ -74,6 +71,7 @@ class VFNet(DenseDetector):
             # Inference parameters:
             candidate_rule: see `build_candidate_rule`.
             suppression: see `build_suppression`.
+            autocast_test: what autocast computes in; None: whatever is on.
         """
         super().__init__(
             backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
@@ -89,6 +87,7 @@ class VFNet(DenseDetector):
         self.refined_box_loss_weight = refined_box_loss_weight
         self.candidate_rule = candidate_rule
         self.suppression = suppression
+        self.autocast_test = autocast_test
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -131,12 +130,18 @@ class VFNet(DenseDetector):
                 vfnet.SOFT_NMS_SIGMA,
                 vfnet.SOFT_NMS_MIN_SCORE,
             ),
+            "autocast_test": autocast_type(
+                "MODEL.VFNET.PRECISION_TEST",
+                vfnet.PRECISION_TEST,
+                torch.device(cfg.MODEL.DEVICE).type,
+            ),
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses of a batch in training, else its detections: see `DenseDetector.forward`."""
         if not self.training:
-            return super().forward(batched_inputs)
+            with self._autocast():
+                return super().forward(batched_inputs)
         assert "instances" in batched_inputs[0], "training needs the ground truth: instances"
         images, features, predictions = self.predict(batched_inputs)
         # Where the loader left it: it is assigned on the host while a GPU still predicts.
@@ -147,10 +152,16 @@ class VFNet(DenseDetector):
         self, batched_inputs: list[dict[str, Any]]
     ) -> tuple[ImageList, list[Tensor], HeadOutput]:
         """The network alone -> the batch's images, the head's features and its predictions."""
-        images = self.preprocess_image(batched_inputs)
-        pyramid = self.backbone(images.tensor)
-        features = [pyramid[name] for name in self.head_in_features]
-        return images, features, self.head(features)
+        with self._autocast():
+            images = self.preprocess_image(batched_inputs)
+            pyramid = self.backbone(images.tensor)
+            features = [pyramid[name] for name in self.head_in_features]
+            return images, features, self.head(features)
+
+    def _autocast(self) -> AbstractContextManager:
+        if self.training or self.autocast_test is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.autocast_test)
 
     def _move_to_current_device(self, x: Tensor) -> Tensor:
         # Detectron2's copy, which exporters know, makes the host wait.
@@ -243,46 +254,13 @@ class VFNet(DenseDetector):
     ) -> list[Candidates]:
         """What suppression chooses from, of each image, in pixels of the resized image."""
         distances = predictions.refined_distances or predictions.distances
-        level_points = self.points(features).split([h * w for h, w in level_sizes(features)])
-        logits, distances = self._transpose_dense_predictions(
-            [predictions.logits, distances], [self.num_classes, 4]
-        )
-        return [
-            self.candidates_single_image(
-                level_points,
-                [level[i].float().sigmoid() for level in logits],
-                [level[i] for level in distances],
-                image_size,
-            )
-            for i, image_size in enumerate(images.image_sizes)
-        ]
-
-    def candidates_single_image(
-        self,
-        level_points: Sequence[Tensor],
-        level_scores: list[Tensor],
-        level_distances: list[Tensor],
-        image_size: tuple[int, int],
-    ) -> Candidates:
-        """Choose and decode the candidates of one image.
-
-        Args:
-            level_points, level_scores, level_distances: (H W, 2), (H W, K), (H W, 4) of each level.
-            image_size: (H, W) before padding.
-        """
-        boxes, scores, classes = [], [], []
-        for points, level_score, distances in zip(level_points, level_scores, level_distances):
-            location, label, score = self.candidate_rule(level_score)
-            boxes.append(decode(points[location], distances[location]))
-            scores.append(score)
-            classes.append(label)
-        clipped = Boxes(torch.cat(boxes))
-        # Clipped before suppression, as the reference does: what overlaps outside the image must
-        # not decide.
-        clipped.clip(image_size)
-        nonempty = clipped.nonempty()
-        return Candidates(
-            clipped.tensor[nonempty], torch.cat(scores)[nonempty], torch.cat(classes)[nonempty]
+        return choose_candidates(
+            flatten_levels(predictions.logits).float().sigmoid(),
+            flatten_levels(distances),
+            self.points(features),
+            level_numbers(level_sizes(features), self.device),
+            images.image_sizes,
+            self.candidate_rule,
         )
 
     def suppress(self, candidates: Candidates, image_size: tuple[int, int]) -> Instances:

@@ -1,0 +1,113 @@
+"""From predictions at all locations to candidates, of all levels and images in one go."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Callable, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .levels import decode
+
+
+class Candidates(NamedTuple):
+    """What suppression chooses from: C (box, class) pairs of one image.
+
+    boxes: (C, 4), x1, y1, x2, y2 in pixels. scores, classes: (C,).
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+
+
+# Scores (R, K) and groups (R,), which number the levels of all images -> location, class and score
+# of the candidates, (C,) each; locations ascend.
+CandidateRule = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def best_pairs(
+    scores: Tensor, groups: Tensor, score_threshold: float, topk: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Candidates as mmdet 3 and Detectron2 choose them: the best (location, class) pairs.
+
+    Args:
+        scores, groups: as in `CandidateRule`.
+        score_threshold: a candidate's score lies above it.
+        topk: pairs kept of a group at most.
+    """
+    location, label = (scores > score_threshold).nonzero(as_tuple=True)
+    score = scores[location, label]
+    kept = ranks(score, groups[location]) < topk
+    return location[kept], label[kept], score[kept]
+
+
+def best_locations(
+    scores: Tensor, groups: Tensor, score_threshold: float, topk: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Candidates as the official implementation chooses them.
+
+    The topk locations of a group by their best class come first, then all their classes whose score
+    lies above the threshold; arguments as in `best_pairs`.
+    """
+    kept = ranks(scores.amax(dim=1), groups) < topk
+    location, label = ((scores > score_threshold) & kept[:, None]).nonzero(as_tuple=True)
+    return location, label, scores[location, label]
+
+
+def ranks(values: Tensor, groups: Tensor) -> Tensor:
+    """How many values (C,) of the same group (C,) are better: of equals, the first is."""
+    order = values.argsort(descending=True, stable=True)
+    order = order[groups[order].argsort(stable=True)]  # group by group, best first
+    grouped = groups[order]
+    first_of_group = torch.searchsorted(grouped, grouped)
+    places = torch.arange(len(order), device=order.device)
+    return torch.empty_like(order).scatter_(0, order, places - first_of_group)
+
+
+def build_candidate_rule(name: str, score_threshold: float, topk: int) -> CandidateRule:
+    """The rule that `MODEL.VFNET.CANDIDATE_TEST` names: "pair" or "location"."""
+    rules = {"pair": best_pairs, "location": best_locations}
+    if name not in rules:
+        raise UserError(f"MODEL.VFNET.CANDIDATE_TEST must be 'pair' or 'location', got {name!r}")
+    return partial(rules[name], score_threshold=score_threshold, topk=topk)
+
+
+def choose_candidates(
+    scores: Tensor,
+    distances: Tensor,
+    points: Tensor,
+    levels: Tensor,
+    image_sizes: Sequence[tuple[int, int]],
+    rule: CandidateRule,
+) -> list[Candidates]:
+    """Choose and decode the candidates of N images, in pixels of the resized image.
+
+    Args:
+        scores, distances: (N R, K), (N R, 4), image by image.
+        points: (R, 2), where the locations of an image stand, in pixels.
+        levels: (R,), the level of each location, ascending from 0.
+        image_sizes: (H, W) of each image before padding.
+    """
+    n, device = len(image_sizes), scores.device
+    first_groups = torch.arange(n, device=device) * (levels.max() + 1)
+    groups = (first_groups[:, None] + levels).flatten()
+    location, classes, scores = rule(scores, groups)
+
+    image = location // len(points)
+    boxes = decode(points[location % len(points)], distances[location])
+    if not boxes.isfinite().all():
+        raise FloatingPointError(
+            "the boxes of candidates are not finite: the weights hold NaN or infinite numbers"
+        )
+    # Clipped before suppression, as the reference does: what overlaps outside the image must not
+    # decide.
+    limits = torch.tensor([(w, h, w, h) for h, w in image_sizes], device=device)
+    boxes = torch.minimum(boxes.clamp(min=0), limits[image])
+    nonempty = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    found = [tensor[nonempty] for tensor in (boxes, scores, classes, image)]
+    if n == 1:  # nothing to count, which an exported model could not repeat
+        return [Candidates(*found[:3])]
+    sizes = torch.bincount(found[3], minlength=n).tolist()
+    return [Candidates(*parts) for parts in zip(*(tensor.split(sizes) for tensor in found[:3]))]
