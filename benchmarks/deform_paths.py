@@ -25,13 +25,14 @@ from torchvision.ops import deform_conv2d
 from vfnet.engine import report_errors
 from vfnet.evaluation.benchmark import Run, Summary, Watch
 from vfnet.evaluation.benchmark_cases import get_parser, report, run_cases, size
-from vfnet.evaluation.benchmark_device import PRECISIONS, check_device
+from vfnet.evaluation.benchmark_device import check_device
 from vfnet.evaluation.benchmark_models import Subject, Workload
 from vfnet.evaluation.benchmark_runs import Bench
 from vfnet.evaluation.benchmark_variants import agreement
 from vfnet.modeling import head, star_deform_conv
 from vfnet.modeling.deform_conv import AnyDeviceDeformConv, finite_offsets
 from vfnet.modeling.gather_conv import SamplingPoints
+from vfnet.modeling.precision import PRECISIONS
 from vfnet.modeling.star_deform_conv import StarDeformConv
 
 AS_IT_IS = "as it is"

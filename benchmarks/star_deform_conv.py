@@ -34,8 +34,9 @@ from vfnet.evaluation.benchmark_cases import (
     run_cases,
     size,
 )
-from vfnet.evaluation.benchmark_device import PRECISIONS, autocast, check_device
+from vfnet.evaluation.benchmark_device import autocast, check_device
 from vfnet.modeling.gather_conv import SamplingPoints, gather_convolution, sampling_points
+from vfnet.modeling.precision import PRECISIONS
 from vfnet.modeling.star_deform_conv import star_offsets
 
 STRIDE = 8

@@ -19,7 +19,7 @@ from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.evaluation.benchmark_cases import size
 from vfnet.evaluation.benchmark_data import time_loader, with_rates
-from vfnet.evaluation.benchmark_device import PRECISIONS, check_device
+from vfnet.evaluation.benchmark_device import check_device
 from vfnet.evaluation.benchmark_models import BASELINES, Subject, Workload
 from vfnet.evaluation.benchmark_report import as_json, describe, table, write_report
 from vfnet.evaluation.benchmark_runs import (
@@ -29,6 +29,7 @@ from vfnet.evaluation.benchmark_runs import (
     with_images_a_second,
 )
 from vfnet.evaluation.benchmark_variants import CUDA_GRAPHS, check_variant
+from vfnet.modeling.precision import PRECISIONS
 
 SCORES_NOTE = (
     "Random weights: batch norms fit the batch, and the scores are spread and shifted so that "
@@ -49,6 +50,7 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
         help="the VFNet's inference by torch.compile, too")  # fmt: skip
     add("--cuda-graphs", action="store_true",
         help="its inference with backbone and head as captured CUDA graphs, too")  # fmt: skip
+    add("--half", choices=["bfloat16", "float16"], help="its inference in this precision, too")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--precision", choices=list(PRECISIONS), default="float32")
     add("--image-size", metavar="HxW", help="(default: the config's test size)")
@@ -101,7 +103,8 @@ def read_workload(args: argparse.Namespace) -> Workload:
 
 def variants(args: argparse.Namespace) -> list[str]:
     """The ways to run the VFNet beside the plain one; see `check_variant`."""
-    return [*([args.compile] if args.compile else []), *([CUDA_GRAPHS] if args.cuda_graphs else [])]
+    graphs = CUDA_GRAPHS if args.cuda_graphs else ""
+    return [variant for variant in (args.half, args.compile, graphs) if variant]
 
 
 def benchmark_phase(args: argparse.Namespace, workload: Workload, phase: str) -> dict[str, Any]:

@@ -78,21 +78,24 @@ def test_memory_is_that_of_a_process_of_its_own(tool, arguments, tmp_path, capsy
     assert 2**26 < peaks["process before"] < peaks["whole inference"]
 
 
-def test_a_compiled_model_stands_beside_the_plain_one(tool, arguments, tmp_path, capsys):
+def test_other_ways_stand_beside_the_plain_one(tool, arguments, tmp_path, capsys):
     output = tmp_path / "out.json"
     # "eager" runs the graphs as they are and needs no compiler.
-    more = ["--compile", "eager", "--no-memory", "--output", str(output)]
+    more = ["--compile", "eager", "--half", "bfloat16", "--no-memory", "--output", str(output)]
     tool.main([*arguments, *more])
     printed = capsys.readouterr().out
     assert rows_of(printed, "Inference, time") == INFERENCE
     content = json.loads(output.read_text())
     results = content["inference"]["seconds"]["results"]
-    assert list(results) == ["tiny", "tiny, eager"]
+    assert list(results) == ["tiny", "tiny, bfloat16", "tiny, eager"]
     # A graph has no inside.
     assert set(INFERENCE) - set(results["tiny, eager"]) == {"backbone", "neck"}
     found = content["inference"]["agreement"]["tiny, eager"]
     assert found["matched"] == found["expected"] == found["found"] > 10
     assert f"{found['found']} detections for {found['expected']}" in printed
+    in_half = content["inference"]["agreement"]["tiny, bfloat16"]
+    assert in_half["expected"] == found["expected"]
+    assert in_half["score"] > 1e-4 > found["score"]
     assert list(content["training"]["seconds"]["results"]) == ["tiny"]
 
 
@@ -103,6 +106,7 @@ def test_a_compiled_model_stands_beside_the_plain_one(tool, arguments, tmp_path,
         (["--batch", "0"], "--batch must be at least 1, got 0"),
         (["--device", "tpu"], "--device must be cpu or cuda, got 'tpu'"),
         (["--cuda-graphs"], "--cuda-graphs needs --device cuda, got --device cpu"),
+        (["--half", "float16"], "float16 needs a GPU"),
         (["--compile", "tvmm"], "one of .*inductor.* got 'tvmm'"),
         (["--image-size", "800"], "expected a size as HxW"),
         (["--image", "none.jpg"], "--image none.jpg cannot be read"),

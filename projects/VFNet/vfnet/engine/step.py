@@ -16,9 +16,8 @@ from torch import nn
 
 from ..errors import UserError
 from ..modeling.collectives import of_all_processes
+from ..modeling.precision import autocast_type
 from ..modeling.scalars import collected_scalars
-
-_PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class NonFiniteLossError(UserError, FloatingPointError):
@@ -133,15 +132,9 @@ def autocast_precision(enabled: bool, precision: str, device_type: str) -> Optio
     Raises:
         UserError: the precision is unknown, or the device cannot compute in it.
     """
-    if precision not in _PRECISIONS:
+    if precision not in ("float16", "bfloat16"):
         raise UserError(f"SOLVER.AMP.PRECISION must be 'float16' or 'bfloat16', got {precision!r}")
-    if not enabled:
-        return None
-    if device_type == "cpu" and precision == "float16":
-        raise UserError(
-            "SOLVER.AMP.PRECISION float16 needs a GPU; on a CPU set SOLVER.AMP.PRECISION bfloat16"
-        )
-    return _PRECISIONS[precision]
+    return autocast_type("SOLVER.AMP.PRECISION", precision, device_type) if enabled else None
 
 
 def seed_generators(seed: int, iteration: int, rank: int) -> None:

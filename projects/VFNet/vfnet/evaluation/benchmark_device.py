@@ -5,8 +5,7 @@ from typing import Optional
 import torch
 
 from ..errors import UserError
-
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from ..modeling.precision import PRECISIONS
 
 
 def check_device(device: str, precision: str = "float32") -> None:
@@ -19,6 +18,8 @@ def check_device(device: str, precision: str = "float32") -> None:
         raise UserError(f"--device must be cpu or cuda, got {device!r}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {device} needs a GPU, and there is none; give --device cpu")
+    if precision not in PRECISIONS:
+        raise UserError(f"expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     if device == "cpu" and precision == "float16":
         raise UserError("--precision float16 needs a GPU; on a CPU give --precision bfloat16")
 

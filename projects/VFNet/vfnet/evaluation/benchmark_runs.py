@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..engine import StepTrainer
 from ..modeling import VFNet
+from ..modeling.precision import PRECISIONS
 from ..solver import build_optimizer
 from .benchmark import Run, Samples, Stopwatch, Watch, measure, stopwatch_of, summarise
 from .benchmark_device import autocast
@@ -48,8 +49,7 @@ class Bench:
         self.agreement: Optional[Agreement] = None
         if subject.variant:
             expected = self.detections()
-            images = self.model.preprocess_image(self.batch).tensor
-            apply_variant(subject.variant, self.model, images, self.precision)
+            self._apply(subject.variant)
             self.agreement = agreement(expected, self.detections())  # compiles, too
         self.optimizer = build_optimizer(workload.config(), self.model)
         for group in self.optimizer.param_groups:
@@ -61,6 +61,13 @@ class Bench:
             device_type=self.device_type,
             precision=self.precision,
         )
+
+    def _apply(self, variant: str) -> None:
+        if variant in PRECISIONS:
+            self.precision = PRECISIONS[variant]
+            return
+        images = self.model.preprocess_image(self.batch).tensor
+        apply_variant(variant, self.model, images, self.precision)
 
     def runs(self, phase: str) -> dict[str, Run]:
         """The runs of "inference" or "training": in parts, and as a whole."""

@@ -12,7 +12,8 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .benchmark_device import autocast
+from ..modeling.precision import PRECISIONS
+from .benchmark_device import autocast, check_device
 
 # The way that is not one of torch.compile's backends.
 CUDA_GRAPHS = "CUDA graphs"
@@ -22,7 +23,7 @@ _WARM_UP = 3
 
 
 def check_variant(variant: str, device: str) -> None:
-    """Check that there is such a way on a device: `CUDA_GRAPHS` or a backend of torch.compile.
+    """Check that a device has such a way: `CUDA_GRAPHS`, a precision or torch.compile's backend.
 
     Raises:
         UserError: there is not.
@@ -30,6 +31,9 @@ def check_variant(variant: str, device: str) -> None:
     if variant == CUDA_GRAPHS:
         if not device.startswith("cuda"):
             raise UserError(f"--cuda-graphs needs --device cuda, got --device {device}")
+        return
+    if variant in PRECISIONS:
+        check_device(device, variant)
         return
     backends = torch.compiler.list_backends(exclude_tags=())
     if variant not in backends:
@@ -42,7 +46,7 @@ def check_variant(variant: str, device: str) -> None:
 def apply_variant(
     variant: str, model: nn.Module, images: Tensor, precision: Optional[torch.dtype]
 ) -> None:
-    """Let a model's backbone and head run in a way of `check_variant`.
+    """Let a model's backbone and head run in a way of `check_variant`, precisions apart.
 
     Args:
         model: a dense detector; changed in place.

@@ -6,7 +6,7 @@ import torch
 
 from ..errors import UserError
 
-_TYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def autocast_type(key: str, name: str, device_type: str) -> Optional[torch.dtype]:
@@ -19,8 +19,8 @@ def autocast_type(key: str, name: str, device_type: str) -> Optional[torch.dtype
     Raises:
         UserError: the name is unknown, or the device cannot compute in it.
     """
-    if name not in _TYPES:
-        raise UserError(f"{key} must be one of {', '.join(_TYPES)}, got {name!r}")
+    if name not in PRECISIONS:
+        raise UserError(f"{key} must be one of {', '.join(PRECISIONS)}, got {name!r}")
     if device_type == "cpu" and name == "float16":
         raise UserError(f"{key} float16 needs a GPU; on a CPU set {key} bfloat16")
-    return _TYPES[name]
+    return PRECISIONS[name]
