@@ -6,7 +6,12 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from vfnet.modeling import winograd
-from vfnet.modeling.winograd import conv2d, winograd_convolution, winograd_pays
+from vfnet.modeling.winograd import (
+    conv2d,
+    winograd_convolution,
+    winograd_kernel_gradient,
+    winograd_pays,
+)
 
 DENSE = ((1, 1), (1, 1), (1, 1), 1)
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -64,18 +69,26 @@ def test_activations_far_from_zero_lose_no_more_than_a_few_digits():
 
 def test_it_takes_a_quarter_of_the_multiplications():
     x, weight, _ = random_convolution(1, 128, 128, 64, 64)
+    grad = torch.randn_like(x)
     with FlopCounterMode(display=False) as plain:
         F.conv2d(x, weight, padding=1)
-    with FlopCounterMode(display=False) as fast:
-        winograd_convolution(x, weight)
-    products = fast.get_flop_counts()["Global"][torch.ops.aten.bmm]
-    assert products * 4 == plain.get_total_flops()
-    assert fast.get_total_flops() < plain.get_total_flops() / 2  # the transforms are products too
+    for compute in (
+        lambda: winograd_convolution(x, weight),
+        lambda: winograd_kernel_gradient(x, grad),
+    ):
+        with FlopCounterMode(display=False) as fast:
+            compute()
+        counts = fast.get_flop_counts()["Global"]
+        products = counts.get(torch.ops.aten.bmm, 0) + counts.get(torch.ops.aten.baddbmm, 0)
+        assert products * 4 == plain.get_total_flops()
+        assert fast.get_total_flops() < plain.get_total_flops() / 2  # transforms are products too
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_gradients_are_those_of_the_plain_convolution(monkeypatch, with_bias, layout):
+@pytest.mark.parametrize("at_once", [1, 12, 70])
+def test_gradients_are_those_of_the_plain_convolution(monkeypatch, with_bias, layout, at_once):
+    monkeypatch.setattr(winograd, "TILES_AT_ONCE", at_once)
     monkeypatch.setattr(winograd, "MIN_CHANNELS", 1)
     monkeypatch.setattr(winograd, "MIN_TILES", 1)
     x, weight, bias = random_convolution()

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_weight
 
 TILE, PATCH = 4, 6  # side of a tile of outputs, and of the inputs that it reads
 
@@ -69,7 +68,7 @@ def winograd_pays(x: Tensor, weight: Tensor) -> bool:
 
 
 class WinogradConvolution(Function):
-    """The gradient of the input is such a convolution too; that of the kernel stays PyTorch's."""
+    """The convolution with its gradients, which are taken by Winograd's transforms too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
@@ -85,7 +84,7 @@ class WinogradConvolution(Function):
         if wants_x:
             grad_x = winograd_convolution(grad, weight.flip(2, 3).transpose(0, 1))
         if wants_weight:
-            grad_weight = conv2d_weight(x, weight.shape, grad, padding=1)
+            grad_weight = winograd_kernel_gradient(x, grad)
         if wants_bias:
             grad_bias = grad.sum(dim=(0, 2, 3))
         return grad_x, grad_weight, grad_bias
@@ -102,19 +101,21 @@ def winograd_convolution(x: Tensor, weight: Tensor, bias: Optional[Tensor] = Non
     kernel = KERNEL_TRANSFORM @ weight.permute(2, 3, 1, 0).reshape(9, -1)
     kernel = kernel.view(PATCH**2, channels, out_channels)
 
-    rows, columns = -(-height // TILE), -(-width // TILE)
-    out = x.new_empty(n, TILE * rows, TILE * columns, out_channels)
-    # Channels of a pixel together, as the matrix products want them.
-    images = x.permute(0, 2, 3, 1)
-
-    strip = min(rows, max(1, TILES_AT_ONCE // columns)) * TILE  # rows of the map
-    padded = x.new_zeros(strip + 2, TILE * columns + 2, channels)
-    buffers = x.new_empty(2, PATCH**2 * strip // TILE * columns * max(channels, out_channels))
-    for image, image_out in zip(images, out):
-        for top in range(0, TILE * rows, strip):
-            _cut(image, top - 1, padded)
-            outputs = image_out[top : top + strip]
-            _convolve_strip(padded[: len(outputs) + 2], kernel, bias, outputs, buffers)
+    strips = _Strips(height, width)
+    out = x.new_empty(n, strips.height, strips.width, out_channels)
+    inputs = x.new_zeros(strips.rows + 2, strips.width + 2, channels)
+    patches, transformed = strips.room(inputs, channels), strips.room(inputs, channels)
+    products = strips.room(inputs, out_channels)
+    for image, image_out in zip(_pixels(x), out):
+        for top in range(0, strips.height, strips.rows):
+            _cut(image, top - 1, 1, inputs)
+            _patches_of(inputs, patches)
+            torch.mm(INPUT_TRANSFORM, patches.flatten(1), out=transformed.flatten(1))
+            torch.bmm(transformed, kernel, out=products)
+            tiles = (OUTPUT_TRANSFORM @ products.flatten(1)).view(TILE**2, -1, out_channels)
+            if bias is not None:
+                tiles += bias
+            _write_tiles(tiles, image_out[top : top + strips.rows])
     layout = (
         torch.channels_last
         if x.is_contiguous(memory_format=torch.channels_last)
@@ -123,46 +124,82 @@ def winograd_convolution(x: Tensor, weight: Tensor, bias: Optional[Tensor] = Non
     return out[:, :height, :width].permute(0, 3, 1, 2).contiguous(memory_format=layout)
 
 
-def _cut(image: Tensor, top: int, padded: Tensor) -> None:
-    """Copy rows of image (H, W, C) from `top` on into `padded`, from column 1 on; 0 outside."""
-    height, width, _ = image.shape
-    first, last = max(top, 0), min(top + len(padded), height)
-    padded[: first - top] = 0
-    padded[first - top : last - top, 1 : 1 + width] = image[first:last]
-    padded[last - top :] = 0
-
-
-def _convolve_strip(
-    inputs: Tensor, kernel: Tensor, bias: Optional[Tensor], outputs: Tensor, buffers: Tensor
-) -> None:
-    """Compute some rows of tiles.
+def winograd_kernel_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of `winograd_convolution` in its kernels: each step's transpose, in turn.
 
     Args:
-        inputs: (4 R + 2, 4 T + 2, C), for R rows of T tiles.
-        kernel: (36, C, Cout), transformed.
-        bias: (Cout,), or None.
-        outputs: (4 R, 4 T, Cout), written.
-        buffers: two of at least 36 R T max(C, Cout) numbers, written in turns.
+        x: (N, C, H, W). grad: (N, Cout, H, W), that of the output.
+
+    Returns:
+        (Cout, C, 3, 3)
     """
-    _, channels, out_channels = kernel.shape
-    rows, columns = outputs.shape[0] // TILE, outputs.shape[1] // TILE
-    tiles = rows * columns
+    channels, out_channels = x.shape[1], grad.shape[1]
+    strips = _Strips(*x.shape[2:])
+    inputs = x.new_zeros(strips.rows + 2, strips.width + 2, channels)
+    grads = x.new_zeros(strips.rows, strips.width, out_channels)
+    patches, transformed = strips.room(inputs, channels), strips.room(inputs, channels)
+    products = strips.room(inputs, out_channels)
+    total = x.new_zeros(PATCH**2, channels, out_channels)
+    for image, image_grad in zip(_pixels(x), _pixels(grad)):
+        for top in range(0, strips.height, strips.rows):
+            _cut(image, top - 1, 1, inputs)
+            _cut(image_grad, top, 0, grads)
+            _patches_of(inputs, patches)
+            torch.mm(INPUT_TRANSFORM, patches.flatten(1), out=transformed.flatten(1))
+            torch.mm(OUTPUT_TRANSFORM.T, _tiles_of(grads), out=products.flatten(1))
+            torch.baddbmm(total, transformed.transpose(1, 2), products, out=total)
+    kernel = KERNEL_TRANSFORM.T @ total.flatten(1)
+    return kernel.view(3, 3, channels, out_channels).permute(3, 2, 0, 1).contiguous()
 
-    def room(which: int, *shape: int) -> Tensor:
-        return buffers[which, : shape[0] * shape[1]].view(shape)
 
-    patches = room(0, PATCH**2, tiles * channels)
+class _Strips:
+    """A map cut into strips, some rows of tiles each.
+
+    height, width: of the map, in whole tiles. rows: of the map in a strip; the last one may reach
+    further than the map.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = (-(-side // TILE) * TILE for side in (height, width))
+        tile_rows = max(1, TILES_AT_ONCE // (self.width // TILE))
+        self.rows = min(self.height, tile_rows * TILE)
+
+    def room(self, like: Tensor, channels: int) -> Tensor:
+        """Memory for the patches of a strip: (36, tiles, C)."""
+        tiles = self.rows * self.width // TILE**2
+        return like.new_empty(PATCH**2, tiles, channels)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """(N, H, W, C): the channels of a pixel together, as the matrix products want them."""
+    return x.permute(0, 2, 3, 1)
+
+
+def _cut(image: Tensor, top: int, left: int, out: Tensor) -> None:
+    """Copy rows of image (H, W, C) from `top` on into `out`, from column `left` on; 0 outside."""
+    height, width, _ = image.shape
+    first, last = max(top, 0), min(top + len(out), height)
+    out[: first - top] = 0
+    out[first - top : last - top, left : left + width] = image[first:last]
+    out[last - top :] = 0
+
+
+def _patches_of(inputs: Tensor, out: Tensor) -> None:
+    """Write the overlapping patches of inputs (4 R + 2, 4 T + 2, C) to out (36, R T, C)."""
     overlapping = inputs.unfold(0, PATCH, TILE).unfold(1, PATCH, TILE)  # (R, T, C, 6, 6)
-    patches.view(PATCH, PATCH, rows, columns, channels).copy_(overlapping.permute(3, 4, 0, 1, 2))
-    transformed = torch.mm(INPUT_TRANSFORM, patches, out=room(1, PATCH**2, tiles * channels))
-    products = room(0, PATCH**2, tiles * out_channels)
-    torch.bmm(
-        transformed.view(PATCH**2, tiles, channels),
-        kernel,
-        out=products.view(PATCH**2, tiles, out_channels),
-    )
-    values = torch.mm(OUTPUT_TRANSFORM, products, out=room(1, TILE**2, tiles * out_channels))
-    values = values.view(TILE, TILE, rows, columns, out_channels)
-    if bias is not None:
-        values += bias
-    outputs.view(rows, TILE, columns, TILE, out_channels).copy_(values.permute(2, 0, 3, 1, 4))
+    rows, columns, channels = overlapping.shape[:3]
+    out = out.view(PATCH, PATCH, rows, columns, channels)
+    out.copy_(overlapping.permute(3, 4, 0, 1, 2))
+
+
+def _tiles_of(outputs: Tensor) -> Tensor:
+    """(4 R, 4 T, C) -> (16, R T C)."""
+    tiles = outputs.unflatten(1, (-1, TILE)).unflatten(0, (-1, TILE))  # (R, 4, T, 4, C)
+    return tiles.permute(1, 3, 0, 2, 4).reshape(TILE**2, -1)
+
+
+def _write_tiles(tiles: Tensor, outputs: Tensor) -> None:
+    """Write tiles (16, at least R T, C) to outputs (4 R, 4 T, C)."""
+    places = outputs.unflatten(1, (-1, TILE)).unflatten(0, (-1, TILE)).permute(1, 3, 0, 2, 4)
+    rows, columns, channels = places.shape[2:]
+    places.copy_(tiles[:, : rows * columns].view(TILE, TILE, rows, columns, channels))
