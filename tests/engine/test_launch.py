@@ -1,5 +1,7 @@
 """On which device a run lands, and how its errors come out."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -135,3 +137,46 @@ def test_an_error_under_torchrun_is_printed_once(failing_main):
     done = run_python(*torchrun, failing_main, "0", "1")
     assert done.returncode != 0
     assert done.stderr.count("error: expected two, got 2") == 1
+
+
+LINGERING_MAIN = """
+import atexit
+import sys
+from pathlib import Path
+
+import torch
+from detectron2.utils import comm
+from vfnet.engine import launch
+from vfnet.modeling.collectives import mean_over_processes
+
+def thread_names():
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+
+def main(folder):
+    found = Path(folder) / f"{comm.get_rank()}"
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+    model.itself = model  # goes only when cycles are collected
+    mean_over_processes(model(torch.ones(2)))
+    comm.all_gather("something")
+    assert "pt_gloo_runloop" in thread_names()
+    atexit.register(lambda: found.write_text("\\n".join(thread_names())))
+
+if __name__ == "__main__":
+    launch(main, (sys.argv[1],), device="cpu", num_gpus=2)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    "launcher",
+    [(), ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")],
+    ids=["spawned", "torchrun"],
+)
+def test_gloos_threads_end_before_python_does(launcher, tmp_path):
+    script = tmp_path / "lingering.py"
+    script.write_text(LINGERING_MAIN)
+    done = run_python(*launcher, script, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for rank in range(2):
+        names = (tmp_path / str(rank)).read_text().splitlines()
+        assert names and "pt_gloo_runloop" not in names

@@ -2,7 +2,7 @@
 
 import copy
 from functools import partial
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -14,6 +14,7 @@ from ..errors import UserError
 from .crop import build_crop
 from .cutout import build_cutout
 from .image_check import DECODE_ERRORS
+from .planes import as_planes
 from .resize import build_resize
 
 
@@ -41,12 +42,11 @@ class CheckedDatasetMapper(DatasetMapper):
 
     def _with_boxes_of(self, dataset_dict: dict[str, Any]) -> "CheckedDatasetMapper":
         # Detectron2's mapper gives its augmentations the picture only.
-        if not self.is_train or "annotations" not in dataset_dict:
-            return self
+        boxes = None
+        if self.is_train and "annotations" in dataset_dict:
+            boxes = boxes_of(dataset_dict["annotations"])
         mapper = copy.copy(self)
-        mapper.augmentations = partial(
-            _augment, self.augmentations, boxes_of(dataset_dict["annotations"])
-        )
+        mapper.augmentations = partial(_augment, self.augmentations, boxes)
         return mapper
 
 
@@ -74,7 +74,10 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
 
 
 def _augment(
-    augmentations: T.AugmentationList, boxes: np.ndarray, aug_input: T.AugInput
+    augmentations: T.AugmentationList, boxes: Optional[np.ndarray], aug_input: T.AugInput
 ) -> T.TransformList:
-    aug_input.boxes = boxes
-    return augmentations(aug_input)
+    if boxes is not None:
+        aug_input.boxes = boxes
+    transforms = augmentations(aug_input)
+    aug_input.image = as_planes(aug_input.image)
+    return transforms

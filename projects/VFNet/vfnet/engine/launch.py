@@ -1,6 +1,7 @@
 """Start a program on the right device, on one process or many, and report its errors once."""
 
 import contextlib
+import gc
 import os
 import re
 import sys
@@ -173,8 +174,20 @@ def _join_torchrun(main: Callable[..., Any], args: tuple[Any, ...], device: str)
 
 
 def _leave_group() -> None:
+    """End the process group, and gloo's threads with it, before Python ends.
+
+    Such a thread lets go of a collective's tensors a moment after the collective, which takes the
+    interpreter's lock. If Python is ending by then, its thread is, too, and the process is aborted:
+    "terminate called without an active exception". The threads are waited for where the last
+    reference to their group goes.
+    """
     # Together: the first process holds the store that the others may still be reading.
     comm.synchronize()
+    # What is left of trained models refers to the group; C++ would wait with the lock in its hands.
+    gc.collect()
+    # Detectron2 keeps its groups for ever, in these two places.
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
     dist.destroy_process_group()
 
 

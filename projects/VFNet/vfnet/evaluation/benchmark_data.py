@@ -1,7 +1,9 @@
-"""Measuring how many images a second the training loader gives."""
+"""Measuring the training loader: images a second by workers, and what an image's time goes into."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Any
 
 from detectron2.config import CfgNode
 
@@ -9,6 +11,9 @@ from ..data import build_train_loader, images_per_process
 from ..errors import UserError
 from .benchmark import Run, Samples, Watch, measure, summarise
 from .benchmark_report import Value
+
+# What loading an image consists of in the process that does it.
+LOADING = ("record", "read and decode", "resize and flip", "tensor and boxes")
 
 
 def time_loader(
@@ -45,6 +50,51 @@ def with_rates(samples: Samples) -> dict[str, dict[str, Value]]:
         name: {"an image": parts["an image"], "images a second": 1 / parts["an image"].median}
         for name, parts in summarise(samples).items()
     }
+
+
+def profile_loading(cfgs: dict[str, CfgNode], images: int) -> Samples:
+    """Seconds of each part of loading an image in one process, without handing it to another.
+
+    Args:
+        cfgs: variants, one after the other, because taking turns they would find each other's
+            pictures in the cache; each as `time_loader` takes it.
+        images: to load with each, after two that are not counted.
+
+    Returns:
+        parts as in `LOADING`, and "an image", their sum.
+    """
+    samples: Samples = {}
+    for name, cfg in cfgs.items():
+        samples.update(measure({name: _loading(cfg)}, images, warm_up=2))
+    return samples
+
+
+def _loading(cfg: CfgNode) -> Run:
+    dataset = _dataset(build_train_loader(cfg, seed=0))
+    indices = itertools.cycle(range(len(dataset)))
+    mapper, augmentations = dataset.mapper, dataset.mapper.augmentations
+
+    def run(watch: Watch) -> None:
+        def marked(aug_input: Any) -> Any:
+            watch.mark("read and decode")
+            transforms = augmentations(aug_input)
+            watch.mark("resize and flip")
+            return transforms
+
+        mapper.augmentations = marked
+        index = next(indices)
+        watch.skip()
+        record = dataset.records[index]
+        watch.mark("record")
+        mapper(record)
+        watch.mark("tensor and boxes")
+        watch.total("an image")
+
+    return run
+
+
+def _dataset(loader: Iterable[Any]) -> Any:
+    return loader.loader.dataset  # type: ignore[attr-defined]
 
 
 def _name(workers: int) -> str:

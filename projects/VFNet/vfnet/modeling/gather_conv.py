@@ -20,6 +20,8 @@ from .deform_conv import finite_offsets
 # (benchmarks/star_deform_conv.py); elsewhere they are bounded.
 LOCATIONS_AT_ONCE = 1024
 LOCATIONS_AT_ONCE_ELSEWHERE = 65536
+# Each part's gradient of the map is as large as the map: backward takes fewer, larger parts.
+BACKWARD_FACTOR = 2
 
 
 class SamplingPoints(NamedTuple):
@@ -119,15 +121,19 @@ class _GatherInParts(Function):
         table, rows, weights, kernel = ctx.saved_tensors
         grad_table, grad_weights = torch.zeros_like(table), torch.empty_like(weights)
         grad_kernel = torch.zeros_like(kernel, dtype=torch.float32)
-        # A part's gradient of the table is as large as the table: fewer, larger parts.
-        parts = _parts(rows, weights, grad, grad_weights, factor=2)
+        parts = _parts(rows, weights, grad, grad_weights, factor=BACKWARD_FACTOR)
+        room = kernel.new_empty(0, len(kernel))
         for rows_part, weights_part, grad_part, grad_weights_part in parts:
             inputs = table.detach().requires_grad_(), weights_part.detach().requires_grad_()
             with torch.enable_grad():
                 samples = _sample(inputs[0], rows_part, inputs[1])
             grad_kernel += samples.detach().to(kernel.dtype).T @ grad_part
-            grad_samples = (grad_part @ kernel.T).to(samples.dtype)
-            from_table, from_weights = torch.autograd.grad(samples, inputs, grad_samples)
+            if len(room) < len(grad_part):  # the first part is the largest
+                room = kernel.new_empty(len(grad_part), len(kernel))
+            grad_samples = torch.mm(grad_part, kernel.T, out=room[: len(grad_part)])
+            from_table, from_weights = torch.autograd.grad(
+                samples, inputs, grad_samples.to(samples.dtype)
+            )
             grad_table += from_table
             grad_weights_part.copy_(from_weights)
         return grad_table, None, grad_weights, grad_kernel.to(kernel.dtype)

@@ -1,0 +1,97 @@
+"""What test_processes.py runs on CPU processes: writes what it finds to a folder."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from detectron2.utils import comm
+from tiny import nan_picture, picture, tiny_config, train_on
+
+from vfnet.engine import NonFiniteLossError, Trainer, launch
+from vfnet.engine.step import check_finite
+
+# Boxes of the pictures of each step. In the second, the later processes have none.
+BOXES = ((6, 6, 6, 6), (6, 6, 0, 0), (3, 0, 6, 1))
+# Steps that tell pictures apart, and yet leave each process an IoU sum of 1 on average: below, the
+# normaliser is held at 1, and the number of processes matters (as in the reference implementation).
+STEPS = ("SOLVER.BASE_LR", "0.01", "SOLVER.WARMUP_FACTOR", "1.0")
+LOSSES = ("loss_cls", "loss_box_init", "loss_box_refined", "total_loss")
+
+
+def train_on_own_share(folder):
+    """Train on this process's share of each step's pictures; the first process writes the end."""
+    steps = []
+    for step, boxes in enumerate(BOXES):
+        batch = [picture(4 * step + number, num_boxes=count) for number, count in enumerate(boxes)]
+        share = len(batch) // comm.get_world_size()
+        steps.append(batch[comm.get_rank() * share :][:share])
+    trainer = train_on(tiny_config(folder / "shares", *STEPS), *steps)
+    if comm.is_main_process():
+        torch.save(trainer.checkpointer.model.state_dict(), folder / "weights.pth")
+        histories = {name: trainer.storage.history(name).values() for name in LOSSES}
+        losses = {name: [value for value, _ in history] for name, history in histories.items()}
+        (folder / "losses.json").write_text(json.dumps(losses))
+
+
+def without_gradient(folder, name, boxes):
+    """Step once on a picture with so many boxes; return the parameters without a gradient."""
+    trainer = train_on(tiny_config(folder / name), [picture(1, num_boxes=boxes)])
+    parameters = trainer.checkpointer.model.named_parameters()
+    return [name for name, p in parameters if p.requires_grad and p.grad is None]
+
+
+def meet_a_bad_loss():
+    """Check losses of which one, of process 1, is not finite; return the error's message."""
+    value = float("nan") if comm.get_rank() == 1 else 1.0
+    losses = {"loss_a": torch.tensor(value), "loss_b": torch.tensor(1.0)}
+    try:
+        check_finite(losses, torch.ones(()), [picture(2 + comm.get_rank())], iteration=4)
+    except NonFiniteLossError as error:
+        return str(error)
+    return ""
+
+
+def meet_a_bad_picture(folder):
+    """Train where process 1 has a picture that spoils the losses; return the error's message."""
+    batch = [nan_picture() if comm.get_rank() == 1 else picture(1)]
+    try:
+        train_on(tiny_config(folder / "bad"), batch)
+    except NonFiniteLossError as error:
+        return str(error)
+    return ""
+
+
+def score_with_moving_statistics(folder):
+    """Move batch norms by another picture each, then score; return their means' differences."""
+    cfg = tiny_config(folder / "moving", "MODEL.VFNET.BACKBONE_NORM_EVAL", "False")
+    model = Trainer(cfg).model
+    model([picture(1 + comm.get_rank())])
+    moved = difference_between_processes(model)
+    Trainer.test(cfg, model)
+    return moved, difference_between_processes(model)
+
+
+def difference_between_processes(model):
+    """The largest difference between the running means of the first and another process."""
+    means = [buffer for name, buffer in model.named_buffers() if name.endswith("running_mean")]
+    first, *others = comm.all_gather(torch.cat(means))
+    return max((first - other).abs().max().item() for other in others)
+
+
+def main(folder):
+    train_on_own_share(folder)
+    if comm.get_world_size() == 1:
+        return
+    found = {
+        "none on one": without_gradient(folder, "none_on_one", 0 if comm.get_rank() == 1 else 6),
+        "none on all": without_gradient(folder, "none_on_all", 0),
+        "bad loss": meet_a_bad_loss(),
+        "bad picture": meet_a_bad_picture(folder),
+        "statistics": score_with_moving_statistics(folder),
+    }
+    (folder / f"found{comm.get_rank()}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    launch(main, (Path(sys.argv[1]),), device="cpu", num_gpus=int(sys.argv[2]))

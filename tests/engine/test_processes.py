@@ -1,0 +1,88 @@
+"""One, two and four CPU processes over gloo: the same steps on the same pictures, and no hang."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from vfnet.engine import Trainer
+
+from .command import run_python
+from .tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory):
+    """Where processes.py, run once for each number of processes, has written what it found."""
+    folders = {}
+
+    def folder_of(processes):
+        if processes not in folders:
+            folder = tmp_path_factory.mktemp("processes")
+            done = run_python(Path(__file__).with_name("processes.py"), folder, processes)
+            assert done.returncode == 0, done.stdout + done.stderr
+            folders[processes] = folder
+        return folders[processes]
+
+    return folder_of
+
+
+@pytest.fixture(params=[2, 4], ids=["2 processes", "4 processes"], scope="module")
+def folder(folder_of, request):
+    return folder_of(request.param)
+
+
+@pytest.fixture
+def found(folder):
+    """What each process found."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("found*.json"))]
+
+
+def test_steps_on_shares_of_a_batch_are_those_of_one_process_with_all(folder, folder_of, tmp_path):
+    torch.manual_seed(0)
+    start = Trainer(tiny_config(tmp_path)).model.state_dict()
+    alone, shared = (
+        torch.load(path / "weights.pth", weights_only=True) for path in (folder_of(1), folder)
+    )
+    assert shared.keys() == alone.keys()
+    for name, value in alone.items():
+        assert (shared[name] - value).abs().max() <= 1e-6, name
+    assert max((start[name] - value).abs().max() for name, value in alone.items()) > 1e-2
+
+
+def test_the_losses_written_are_those_of_the_whole_batch(folder, folder_of):
+    alone, shared = (
+        json.loads((path / "losses.json").read_text()) for path in (folder_of(1), folder)
+    )
+    assert shared.keys() == alone.keys()
+    for name, values in alone.items():
+        assert len(values) == 3
+        assert min(abs(one - other) for one, other in zip(values, values[1:])) > 1e-3
+        assert shared[name] == pytest.approx(values, rel=1e-5), name
+
+
+@pytest.mark.parametrize("case", ["none on one", "none on all"])
+def test_processes_without_boxes_give_every_parameter_a_gradient(found, case):
+    assert [each[case] for each in found] == [[]] * len(found)
+
+
+def test_a_bad_loss_of_one_process_stops_all_and_names_its_picture(found):
+    for each in found:
+        assert "iteration 4: loss_a = nan (process 1; images: picture3.jpg)." in each["bad loss"]
+        assert "loss_b" not in each["bad loss"]
+
+
+def test_a_bad_picture_of_one_process_stops_the_training_of_all(found):
+    for each in found:
+        message = each["bad picture"]
+        assert "iteration 0" in message and "loss_cls = nan" in message
+        assert "(process 1; images: picture3.jpg)" in message
+        assert "process 0" not in message  # whose picture was good
+
+
+def test_all_processes_score_with_the_statistics_that_are_saved(found):
+    for each in found:
+        moved, scored = each["statistics"]
+        assert moved > 0
+        assert scored == 0
