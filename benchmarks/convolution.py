@@ -29,12 +29,13 @@ from vfnet.modeling.winograd import WinogradConvolution
 MAPS = ("64x200x272", "128x100x136", "256x50x68", "512x25x34", "256x100x136", "256x25x34")
 
 
-def variants(channels: int, height: int, width: int, training: bool) -> dict[str, Run]:
+def variants(
+    channels: int, height: int, width: int, training: bool, device: str = "cpu"
+) -> dict[str, Run]:
     """Both ways: without gradients and with channels last, or forward and backward without."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, channels, height, width, generator=generator)
-    weight = torch.randn(channels, channels, 3, 3, generator=generator) * 0.01
-    bias = torch.randn(channels, generator=generator)
+    shapes = (1, channels, height, width), (channels, channels, 3, 3), (channels,)
+    x, weight, bias = (torch.randn(s, generator=generator).to(device) * 0.01 for s in shapes)
 
     def plain() -> Tensor:
         return F.conv2d(x, weight, bias, padding=1)
@@ -70,7 +71,9 @@ def read_map(text: str) -> tuple[int, int, int]:
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_arguments(arguments)
     cases = {
-        f"{text}, {'training' if training else 'inference'}": variants(*read_map(text), training)
+        f"{text}, {'training' if training else 'inference'}": variants(
+            *read_map(text), training, args.device
+        )
         for training in (False, True)
         for text in args.maps
     }

@@ -81,6 +81,8 @@ def read_workload(args: argparse.Namespace) -> Workload:
         if getattr(args, name) < lowest:
             raise UserError(f"--{name} must be at least {lowest}, got {getattr(args, name)}")
     check_device(args.device, args.precision)
+    if args.half == args.precision or args.compile in PRECISIONS:
+        raise UserError("--half must differ from --precision, and --compile takes no precision")
     for variant in variants(args):
         check_variant(variant, args.device)
     workload = Workload(

@@ -49,7 +49,8 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
         help="images a second of one loader worker: see benchmarks/loader.py")  # fmt: skip
     add("--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE pairs")
     args = parser.parse_args(arguments)
-    amounts = [args.gigabits, *args.workers, *(args.step_seconds or []), args.loader_rate or 1.0]
+    amounts = [args.gigabits, *args.workers, *(args.step_seconds or [])]
+    amounts += [] if args.loader_rate is None else [args.loader_rate]
     if min(amounts) <= 0 or args.latency_us < 0:
         raise UserError("workers, times, rates and the link's speed must be greater than 0")
     return args

@@ -52,6 +52,16 @@ def test_partners_are_the_nearest_boxes_of_the_same_class():
     assert agreement([none, expected], [expected, none]) == Agreement(4, 4, 0, 0.0, 0.0)
 
 
+def test_a_box_is_the_partner_of_one_and_nan_of_none():
+    box = [0.0, 0, 10, 10]
+    expected = detections([box, [0.0, 0, 10, 10.5]], [0, 0], [0.9, 0.8])
+    one = detections([box], [0], [0.9])
+    assert agreement([expected], [one])[:3] == (2, 1, 1)
+    assert agreement([one], [expected])[:3] == (1, 2, 1)
+    nan = detections([[float("nan")] * 4], [0], [0.9])
+    assert agreement([one], [nan])[:3] == (1, 1, 0)
+
+
 @pytest.mark.parametrize("config", ["tiny", "dcn"])
 def test_backbone_and_head_are_one_graph_each(config):
     cfg = get_cfg()

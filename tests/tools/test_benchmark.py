@@ -107,6 +107,8 @@ def test_other_ways_stand_beside_the_plain_one(tool, arguments, tmp_path, capsys
         (["--device", "tpu"], "--device must be cpu or cuda, got 'tpu'"),
         (["--cuda-graphs"], "--cuda-graphs needs --device cuda, got --device cpu"),
         (["--half", "float16"], "float16 needs a GPU"),
+        (["--half", "bfloat16", "--precision", "bfloat16"], "--half must differ"),
+        (["--compile", "bfloat16"], "--compile takes no precision"),
         (["--compile", "tvmm"], "one of .*inductor.* got 'tvmm'"),
         (["--image-size", "800"], "expected a size as HxW"),
         (["--image", "none.jpg"], "--image none.jpg cannot be read"),

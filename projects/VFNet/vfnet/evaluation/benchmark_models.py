@@ -60,6 +60,8 @@ class Workload(NamedTuple):
         cfg = load_config(self.config_file, self.overrides)
         cfg.MODEL.DEVICE = self.device
         cfg.MODEL.WEIGHTS = self.weights
+        # `precision` decides, for training and inference and for all models alike.
+        cfg.MODEL.VFNET.PRECISION_TEST = "float32"
         return cfg
 
     def subjects(

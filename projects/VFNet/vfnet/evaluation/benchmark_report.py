@@ -88,6 +88,7 @@ def machine(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "TF32 for": _tf32() if device.startswith("cuda") else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
@@ -99,6 +100,15 @@ def machine(device: str) -> dict[str, Any]:
 def describe(device: str) -> str:
     """The machine in one line."""
     return ", ".join(f"{name} {value}" for name, value in machine(device).items() if value)
+
+
+def _tf32() -> str:
+    """What a GPU computes with 10 bits of mantissa where float32 is asked for."""
+    switches = {
+        "convolutions": torch.backends.cudnn.allow_tf32,
+        "products": torch.backends.cuda.matmul.allow_tf32,
+    }
+    return " and ".join(name for name, on in switches.items() if on) or "nothing"
 
 
 def _cpu_name() -> str:

@@ -44,7 +44,8 @@ class Bench:
         self.batch = build_batch(workload)
         self.device_type = torch.device(workload.device).type
         self.precision = workload.precision
-        self.is_plain = not subject.variant
+        # The inside of a graph cannot be timed.
+        self.has_inside = subject.variant in ("", *PRECISIONS)
         # Of a variant: how its detections differ from the plain model's.
         self.agreement: Optional[Agreement] = None
         if subject.variant:
@@ -137,12 +138,12 @@ class Bench:
         model = self.model
         images = model.preprocess_image(self.batch)
         watch.mark("preprocessing")
-        if self.is_plain:
+        if self.has_inside:
             with _bottom_up_marked(model.backbone, watch):
                 features = model.backbone(images.tensor)
             watch.mark("neck")
             watch.total("backbone and neck", ["backbone", "neck"])
-        else:  # a graph has no inside
+        else:
             features = model.backbone(images.tensor)
             watch.mark("backbone and neck")
         features = [features[name] for name in model.head_in_features]

@@ -135,16 +135,19 @@ class Agreement(NamedTuple):
 def agreement(expected: Sequence[Instances], found: Sequence[Instances]) -> Agreement:
     """Compare the detections of the same images.
 
-    A partner is the nearest box of the same class, since ranks of near-equal scores may swap.
+    Partners are each other's nearest boxes of the same class, since ranks of near-equal scores may
+    swap.
     """
     boxes, scores = [torch.zeros(0)], [torch.zeros(0)]
     for left, right in zip(expected, found):
         if len(left) == 0 or len(right) == 0:
             continue
-        distance = torch.cdist(left.pred_boxes.tensor, right.pred_boxes.tensor, p=float("inf"))
+        between = left.pred_boxes.tensor[:, None] - right.pred_boxes.tensor
+        distance = between.abs().amax(dim=2).nan_to_num(nan=float("inf"))
         distance[left.pred_classes[:, None] != right.pred_classes] = float("inf")
         nearest, partner = distance.min(dim=1)
-        near = nearest <= 1
+        mutual = distance.argmin(dim=0)[partner] == torch.arange(len(left), device=partner.device)
+        near = mutual & (nearest <= 1)
         boxes.append(nearest[near].cpu())
         scores.append((left.scores - right.scores[partner])[near].abs().cpu())
     box, score = torch.cat(boxes), torch.cat(scores)

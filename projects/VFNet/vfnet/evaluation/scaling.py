@@ -125,11 +125,16 @@ def step_of_report(report: Mapping[str, Any]) -> Step:
             f"got one with {', '.join(report) or 'nothing'}: run it without --no-train"
         )
     training = report["training"]
-    parts = next(iter(training["seconds"]["results"].values()))
-    peaks = next(iter(training["bytes"]["results"].values())) if "bytes" in training else {}
-    return Step(
-        seconds=parts["whole training step"]["median"],
-        backward=parts["backward"]["median"],
-        images=report["settings"]["batch"],
-        peak_bytes=max(peaks.values()) if peaks else None,
-    )
+    try:
+        parts = next(iter(training["seconds"]["results"].values()))
+        peaks = next(iter(training["bytes"]["results"].values())) if "bytes" in training else {}
+        return Step(
+            seconds=parts["whole training step"]["median"],
+            backward=parts["backward"]["median"],
+            images=report["settings"]["batch"],
+            peak_bytes=max(peaks.values()) if peaks else None,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"the report is not one of this version's tools/benchmark.py ({error!r}); run it again"
+        ) from None
