@@ -71,10 +71,8 @@ def read_map(text: str) -> tuple[int, int, int]:
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_arguments(arguments)
     cases = {
-        f"{text}, {'training' if training else 'inference'}": variants(
-            *read_map(text), training, args.device
-        )
-        for training in (False, True)
+        f"{text}, {phase}": variants(*read_map(text), phase == "training", args.device)
+        for phase in ("inference", "training")
         for text in args.maps
     }
     report(args, *run_cases(cases, args.repeats, args.warm_up, args.device))

@@ -61,7 +61,8 @@ def test_two_machines_train_as_two_processes_of_one(way, command, one_machine, a
 # time of its own, with that node's variables.
 FAKES = {
     "scontrol": "printf 'node7\\nnode9\\n'",
-    "srun": '[ "$SRUN_CPUS_PER_TASK" = 64 ] || exit 1; for n in $(seq 0 $((SLURM_NNODES - 1))); do SLURM_NODEID=$n "$@" || exit; done',
+    "srun": """[ "$SRUN_CPUS_PER_TASK" = 64 ] || exit 1
+    for n in $(seq 0 $((SLURM_NNODES - 1))); do SLURM_NODEID=$n "$@" || exit; done""",
     "torchrun": 'echo torchrun "$@"',
     "python": 'echo python "$@"',
 }
@@ -75,12 +76,8 @@ def slurm(repository, tmp_path):
         (tmp_path / name).chmod(0o755)
     page = (repository / "docs" / "scaling.md").read_text()
     scripts = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
-    job = {
-        "SLURM_NNODES": "2",
-        "SLURM_NODEID": "0",
-        "SLURM_JOB_ID": "12",
-        "SLURM_CPUS_PER_TASK": "64",
-    }
+    job = {"SLURM_NNODES": "2", "SLURM_NODEID": "0", "SLURM_JOB_ID": "12"}
+    job["SLURM_CPUS_PER_TASK"] = "64"
     nodes = {"SLURM_JOB_NODELIST": "node[7,9]"}
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     commands = []
