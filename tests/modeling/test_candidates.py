@@ -3,8 +3,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vfnet.errors import UserError
+from vfnet.modeling import candidates
 from vfnet.modeling.candidates import (
     best_locations,
+    best_of_groups,
     best_pairs,
     build_candidate_rule,
     choose_candidates,
@@ -48,6 +50,17 @@ def test_a_rank_counts_the_better_values_of_the_same_group():
     # Of equal values the first has the better rank.
     assert ranks(values, groups).tolist() == [1, 0, 2, 0, 2, 1]
     assert ranks(values[:0], groups[:0]).tolist() == []
+
+
+@pytest.mark.parametrize("topk", [1, 7, 1000])
+def test_the_best_of_many_are_found_as_those_of_few(monkeypatch, topk):
+    values = torch.rand(300)
+    groups = torch.randint(4, (300,)).sort().values * 2  # every other one has none
+    few = best_of_groups(values, groups, topk)
+    monkeypatch.setattr(candidates, "FEW", 0)
+    assert torch.equal(best_of_groups(values, groups, topk), few)
+    assert len(few) == sum(min(topk, n) for n in torch.bincount(groups).tolist())
+    assert best_of_groups(values[:0], groups[:0], topk).tolist() == []
 
 
 @pytest.mark.parametrize("name", ["pair", "location"])

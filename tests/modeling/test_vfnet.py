@@ -315,3 +315,21 @@ def test_a_precision_that_inference_cannot_have_is_an_error(mini_r50, name, mess
     cfg.MODEL.VFNET.PRECISION_TEST = name
     with pytest.raises(UserError, match=f"MODEL.VFNET.PRECISION_TEST.*{message}"):
         build_model(cfg)
+
+
+def test_a_traced_detector_finds_the_same_at_other_sizes(mini_r50):
+    model, expected, _ = mini_r50
+    model.eval().requires_grad_(False)
+
+    def detect(image):
+        found = model([{"image": image}])[0]["instances"]
+        return found.pred_boxes.tensor, found.scores, found.pred_classes
+
+    image = expected["image_bgr"].flip(0).float()
+    with torch.no_grad():
+        traced = torch.jit.trace(detect, (image[:, :128, :160],), check_trace=False)
+        for picture in (image, image[:, :160, :224]):
+            actual, wanted = traced(picture), detect(picture)
+            assert len(wanted[0]) > 10
+            assert wanted[0][:, 2].max() > 170  # clipped to this picture, not the traced one
+            torch.testing.assert_close(actual, wanted, rtol=1e-3, atol=1e-2)

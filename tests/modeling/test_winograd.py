@@ -89,8 +89,7 @@ def test_it_takes_a_quarter_of_the_multiplications():
 @pytest.mark.parametrize("at_once", [1, 12, 70])
 def test_gradients_are_those_of_the_plain_convolution(monkeypatch, with_bias, layout, at_once):
     monkeypatch.setattr(winograd, "TILES_AT_ONCE", at_once)
-    monkeypatch.setattr(winograd, "MIN_CHANNELS", 1)
-    monkeypatch.setattr(winograd, "MIN_TILES", 1)
+    monkeypatch.setattr(winograd, "winograd_pays", lambda x, weight: True)
     x, weight, bias = random_convolution()
     x = x.contiguous(memory_format=layout)
     inputs = [x, weight, bias] if with_bias else [x, weight]
@@ -106,6 +105,16 @@ def test_gradients_are_those_of_the_plain_convolution(monkeypatch, with_bias, la
         assert error(actual, wanted) < 1e-4
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_activation_may_follow_in_place(monkeypatch, layout):
+    monkeypatch.setattr(winograd, "winograd_pays", lambda x, weight: True)
+    x, weight, bias = random_convolution(height=8, width=12)
+    x = x.contiguous(memory_format=layout).requires_grad_()
+    out = F.relu_(conv2d(x, weight, bias, *DENSE))
+    grads = [torch.autograd.grad(y.sum(), x)[0] for y in (out, exact(x, weight, bias).relu())]
+    assert error(*grads) < 1e-4
+
+
 def test_only_wanted_gradients_are_computed(monkeypatch):
     monkeypatch.setattr(winograd, "winograd_pays", lambda x, weight: True)
     x, weight, bias = random_convolution()
@@ -119,6 +128,9 @@ def test_it_is_taken_for_large_float32_maps_of_many_channels_alone():
     x, weight, _ = random_convolution(1, 128, 128, 64, 64)
     assert winograd_pays(x, weight)
     assert not winograd_pays(x[:, :, :32, :32], weight)  # 64 tiles
+    assert winograd_pays(x[:, :, :32, :32].expand(2, -1, -1, -1), weight)
+    assert not winograd_pays(x[:, :, :28, :28].expand(9, -1, -1, -1), weight)  # 49 of an image
+    assert not winograd_pays(x.to("meta"), weight.to("meta"))
     assert not winograd_pays(x[:, :64], weight[:, :64])
     assert not winograd_pays(x, weight[:64])
     assert not winograd_pays(x, weight[..., :1, :1])

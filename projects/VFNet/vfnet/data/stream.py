@@ -47,7 +47,8 @@ def build_train_loader(
     iteration 0 or, with `start_iter`, at k: a continued run sees what the uninterrupted one saw.
 
     Args:
-        cfg: the config; DATASETS.TRAIN, DATALOADER, INPUT and SOLVER.IMS_PER_BATCH are read.
+        cfg: the config; DATASETS.TRAIN, DATALOADER, INPUT, MODEL.DEVICE and
+            SOLVER.IMS_PER_BATCH are read.
         seed: 0 or more, the same in every process.
         start_iter: the iteration to begin at.
         records: the dataset dicts of DATASETS.TRAIN, where they are loaded already.
@@ -75,7 +76,7 @@ def build_train_loader(
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             collate_fn=trivial_batch_collator,
             # A GPU copies from pinned memory by itself; here a thread of the loader pins it.
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available(),
             # Its own, because a loader draws a number when it starts, and a continued run starts
             # its loader at another time.
             generator=torch.Generator(),

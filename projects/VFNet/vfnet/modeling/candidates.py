@@ -1,14 +1,18 @@
 """From predictions at all locations to candidates, of all levels and images in one go."""
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import Callable, NamedTuple
 
 import torch
+from detectron2.layers import shapes_to_tensor
 from torch import Tensor
 
 from ..errors import UserError
 from .levels import decode
+
+FEW = 10_000  # values that are sorted sooner than split
 
 
 class Candidates(NamedTuple):
@@ -39,7 +43,7 @@ def best_pairs(
     """
     location, label = (scores > score_threshold).nonzero(as_tuple=True)
     score = scores[location, label]
-    kept = ranks(score, groups[location]) < topk
+    kept = best_of_groups(score, groups[location], topk)
     return location[kept], label[kept], score[kept]
 
 
@@ -51,9 +55,21 @@ def best_locations(
     The topk locations of a group by their best class come first, then all their classes whose score
     lies above the threshold; arguments as in `best_pairs`.
     """
-    kept = ranks(scores.amax(dim=1), groups) < topk
-    location, label = ((scores > score_threshold) & kept[:, None]).nonzero(as_tuple=True)
+    kept = best_of_groups(scores.amax(dim=1), groups, topk)
+    place, label = (scores[kept] > score_threshold).nonzero(as_tuple=True)
+    location = kept[place]
     return location, label, scores[location, label]
+
+
+def best_of_groups(values: Tensor, groups: Tensor, topk: int) -> Tensor:
+    """Indices of the topk best values (C,) of each group (C,), groups and result ascending."""
+    if len(values) <= FEW or torch.jit.is_tracing():
+        return (ranks(values, groups) < topk).nonzero().squeeze(1)
+    # Sorting all of very many, as under a threshold of 0, takes longer than a topk for each group.
+    parts = values.split(torch.bincount(groups).tolist())
+    best = [part.topk(min(topk, len(part)), sorted=False).indices for part in parts]
+    firsts = itertools.accumulate((len(part) for part in parts), initial=0)
+    return torch.cat([index + first for index, first in zip(best, firsts)]).sort().values
 
 
 def ranks(values: Tensor, groups: Tensor) -> Tensor:
@@ -62,7 +78,7 @@ def ranks(values: Tensor, groups: Tensor) -> Tensor:
     order = order[groups[order].argsort(stable=True)]  # group by group, best first
     grouped = groups[order]
     first_of_group = torch.searchsorted(grouped, grouped)
-    places = torch.arange(len(order), device=order.device)
+    places = torch.arange(order.shape[0], device=order.device)
     return torch.empty_like(order).scatter_(0, order, places - first_of_group)
 
 
@@ -95,15 +111,16 @@ def choose_candidates(
     groups = (first_groups[:, None] + levels).flatten()
     location, classes, scores = rule(scores, groups)
 
-    image = location // len(points)
-    boxes = decode(points[location % len(points)], distances[location])
+    # shape[0] and shapes_to_tensor: an exported model takes other sizes, too.
+    image = location // points.shape[0]
+    boxes = decode(points[location % points.shape[0]], distances[location])
     if not boxes.isfinite().all():
         raise FloatingPointError(
             "the boxes of candidates are not finite: the weights hold NaN or infinite numbers"
         )
     # Clipped before suppression, as the reference does: what overlaps outside the image must not
     # decide.
-    limits = torch.tensor([(w, h, w, h) for h, w in image_sizes], device=device)
+    limits = torch.stack([shapes_to_tensor([w, h, w, h], device) for h, w in image_sizes])
     boxes = torch.minimum(boxes.clamp(min=0), limits[image])
     nonempty = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     found = [tensor[nonempty] for tensor in (boxes, scores, classes, image)]

@@ -34,6 +34,11 @@ class SamplingPoints(NamedTuple):
     rows: Tensor
     weights: Tensor
 
+    def of(self, image: int, n: int) -> "SamplingPoints":
+        """The samples of one of n images, in its own map."""
+        rows, weights = (tensor.chunk(n)[image] for tensor in self)
+        return SamplingPoints(rows - image * len(rows), weights)
+
 
 def sampling_points(offset: Tensor) -> SamplingPoints:
     """The samples of a 3x3 deformable convolution of stride 1 with `offset` (N, 18, H, W)."""
@@ -77,12 +82,18 @@ def gather_convolution(x: Tensor, points: SamplingPoints, weight: Tensor) -> Ten
     Under autocast the product is in its precision, and so is what is returned.
     """
     n, channels, height, width = x.shape
+    exporting = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    if n > 1 and x.device.type == "cpu" and not exporting:
+        # One by one: each part of the backward pass gives a gradient of the whole table.
+        return torch.cat(
+            [gather_convolution(x[i, None], points.of(i, n), weight) for i in range(n)]
+        )
     # float32 even under autocast: bilinear weights in half precision would move every sample.
     table = x.float().permute(0, 2, 3, 1).reshape(-1, channels)
     kernel = weight.permute(2, 3, 1, 0).reshape(9 * channels, -1)
     if torch.is_autocast_enabled(x.device.type):
         kernel = kernel.to(torch.get_autocast_dtype(x.device.type))
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if exporting:
         # The number of parts would be that of one size for ever.
         out = _sample(table, *points).to(kernel.dtype) @ kernel
     else:

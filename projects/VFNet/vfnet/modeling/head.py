@@ -103,11 +103,11 @@ class VFNetHead(nn.Module):
         self.box_pred = nn.Conv2d(conv_channels, 4, 3, padding=1)
         self.box_scales = _level_scales(len(strides))
         if star_features:
-            self.cls_star = StarDeformConv(tower_channels, conv_channels, activation=F.relu_)
+            self.cls_star = StarDeformConv(tower_channels, conv_channels, activation=F.relu)
         else:
             self.cls_conv = conv(tower_channels)
         if refine_box:
-            self.box_star = StarDeformConv(tower_channels, conv_channels, activation=F.relu_)
+            self.box_star = StarDeformConv(tower_channels, conv_channels, activation=F.relu)
             self.refine_pred = nn.Conv2d(conv_channels, 4, 3, padding=1)
             self.refine_scales = _level_scales(len(strides))
         self.cls_pred = nn.Conv2d(conv_channels, num_classes, 3, padding=1)

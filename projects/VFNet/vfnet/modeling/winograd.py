@@ -40,14 +40,17 @@ KERNEL_TRANSFORM = _along_both_axes(_G_TIMES_24, 1 / 24)  # (36, 9)
 OUTPUT_TRANSFORM = _along_both_axes(_A_T)  # (16, 36)
 
 # Measured (benchmarks/convolution.py): with fewer channels the transforms, with fewer tiles the
-# kernel's, take longer than what the products save.
-MIN_CHANNELS, MIN_TILES = 128, 128
+# kernel's, take longer than what the products save; and images are computed one by one.
+MIN_CHANNELS, MIN_TILES, MIN_TILES_OF_IMAGE = 128, 128, 60
 # Tiles that are transformed together: their patches, 36 numbers a channel, stay in the cache.
 TILES_AT_ONCE = 70
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor], *arguments: Any) -> Tensor:
-    """`F.conv2d`, as Winograd's where that is faster; the two differ by rounding (1e-5).
+    """`F.conv2d`, as Winograd's where that is faster.
+
+    The two differ by rounding (1e-5); an input that is not finite spoils the whole tile around it;
+    and Winograd's has a first derivative only.
 
     Args:
         x, weight, bias: (N, C, H, W), (Cout, C / groups, kh, kw), (Cout,) or None.
@@ -62,10 +65,12 @@ def winograd_pays(x: Tensor, weight: Tensor) -> bool:
     """Whether Winograd's form of a convolution, dense, stride and padding 1, is the faster one."""
     if torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
-    if x.is_cuda or not x.dtype == weight.dtype == torch.float32 or weight.shape[2:] != (3, 3):
+    if x.device.type != "cpu" or not x.dtype == weight.dtype == torch.float32:
         return False
-    tiles = x.shape[0] * -(-x.shape[2] // TILE) * -(-x.shape[3] // TILE)
-    return min(weight.shape[:2]) >= MIN_CHANNELS and tiles >= MIN_TILES
+    if weight.shape[2:] != (3, 3) or min(weight.shape[:2]) < MIN_CHANNELS:
+        return False
+    tiles = -(-x.shape[2] // TILE) * -(-x.shape[3] // TILE)
+    return tiles >= MIN_TILES_OF_IMAGE and x.shape[0] * tiles >= MIN_TILES
 
 
 class WinogradConvolution(Function):
@@ -74,7 +79,8 @@ class WinogradConvolution(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return winograd_convolution(x, weight, bias)
+        # Not a view of the tiles: what follows may work in place.
+        return winograd_convolution(x, weight, bias).detach()
 
     @staticmethod
     @once_differentiable
