@@ -65,6 +65,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     check_device(cfg.MODEL.DEVICE, args.precision)
     if not cfg.MODEL.WEIGHTS:
         raise UserError("random weights have no boxes to compare: give --opts MODEL.WEIGHTS FILE")
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: name the data set whose pictures to look at")
     register_coco_format(cfg)
     model = Trainer.build_model(cfg).eval()
     VFNetCheckpointer(model, whole_detector=True).load(cfg.MODEL.WEIGHTS)
