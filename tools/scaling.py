@@ -101,9 +101,14 @@ def as_markdown(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def read_report(path: Path) -> Step:
+def read_report(path: Path, config_file: str) -> Step:
     try:
-        return step_of_report(json.loads(path.read_text(encoding="utf-8")))
+        report = json.loads(path.read_text(encoding="utf-8"))
+        step = step_of_report(report)
+        measured = report["settings"].get("config_file", config_file)
+        if Path(measured).name != Path(config_file).name:
+            raise UserError(f"--measured {path} is of {measured}, not of {config_file}")
+        return step
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -113,7 +118,7 @@ def read_report(path: Path) -> Step:
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = parse_arguments(arguments)
     cfg = load_config(args.config_file, args.opts)
-    step = read_report(args.measured) if args.measured else None
+    step = read_report(args.measured, args.config_file) if args.measured else None
     solver = cfg.SOLVER
     recipe = Recipe(solver.IMS_PER_BATCH, solver.BASE_LR, solver.MAX_ITER)
     size = gradient_bytes(cfg)

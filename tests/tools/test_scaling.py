@@ -48,7 +48,7 @@ def test_the_gradient_is_that_of_the_parameters_that_train(tool, repository):
 def test_measured(tool, arguments, tmp_path, capsys):
     parts = {"backward": {"median": 0.3}, "whole training step": {"median": 0.5}}
     report = {
-        "settings": {"batch": 2},
+        "settings": {"batch": 2, "config_file": "elsewhere/tiny.yaml"},
         "training": {
             "seconds": {"results": {"tiny": parts}},
             "bytes": {"results": {"tiny": {"whole training step": 2**30}}},
@@ -65,6 +65,11 @@ def test_measured(tool, arguments, tmp_path, capsys):
     assert eight[:4] == ["8", "16", "0.04", "1"]
     alone = dict(zip(header, one))
     assert (alone["images/s"], alone["of ideal"], alone["loaders each"]) == ("4", "100.0%", "2")
+
+    report["settings"]["config_file"] = "configs/vfnet_R50_1x.yaml"
+    path.write_text(json.dumps(report))
+    with pytest.raises(UserError, match=r"is of configs/vfnet_R50_1x.yaml, not of .*tiny.yaml"):
+        tool.main([*arguments, "--measured", str(path)])
 
 
 def test_what_the_benchmark_writes_is_understood(tool, arguments, repository, tmp_path, capsys):

@@ -63,7 +63,6 @@ FAKES = {
     "scontrol": "printf 'node7\\nnode9\\n'",
     "srun": """[ "$SRUN_CPUS_PER_TASK" = 64 ] || exit 1
     for n in $(seq 0 $((SLURM_NNODES - 1))); do SLURM_NODEID=$n "$@" || exit; done""",
-    "torchrun": 'echo torchrun "$@"',
     "python": 'echo python "$@"',
 }
 
@@ -101,7 +100,8 @@ def test_slurms_scripts_start_one_launcher_a_machine(slurm):
     by_torchrun, by_train_net = slurm
     assert len(by_torchrun) == len(by_train_net) == 2
     for command in by_torchrun:
-        assert command[0] == "torchrun"
+        assert command[:3] == ["python", "-m", "torch.distributed.run"]
+        assert "train_net.py" in command
         assert option(command, "--nnodes") == "2"
         assert option(command, "--rdzv-endpoint") == "node7:29500"
         assert option(command, "--rdzv-id") == "12"
