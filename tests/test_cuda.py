@@ -9,14 +9,12 @@ from itertools import repeat
 
 import pytest
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import DefaultPredictor
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from torch.nn import functional as F
 
 from tests.compare import relative_difference
-from vfnet import get_cfg
+from tests.minis import load_mini, model_input
 from vfnet.engine import StepTrainer
 from vfnet.evaluation.benchmark_models import Subject, Workload
 from vfnet.evaluation.benchmark_runs import Bench
@@ -45,32 +43,18 @@ def mini(request, repository):
     folder = repository / "tests" / "reference"
     if request.param != "mini_r50":
         folder = request.getfixturevalue("shared") / "reference"
-    return load_mini(folder, request.param)
+    return with_record(folder, request.param)
 
 
 @pytest.fixture
 def mini_r50(repository):
-    return load_mini(repository / "tests" / "reference", "mini_r50")
+    return with_record(repository / "tests" / "reference", "mini_r50")
 
 
-def load_mini(folder, name):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(folder / f"{name}.yaml"))
-    cfg.MODEL.WEIGHTS = f"mmdet://{folder / name}.pth"
-    model = build_model(cfg)
-    DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
-    numbers = torch.load(folder / f"{name}.expected.pt", weights_only=True)
-    return model, cfg, record_of(numbers)
-
-
-def record_of(numbers):
-    """What the mapper gives: an RGB image and its instances."""
-    height, width = numbers["image_bgr"].shape[1:]
-    instances = Instances((height, width))
-    instances.gt_boxes = Boxes(numbers["gt_boxes"])
-    instances.gt_classes = numbers["gt_classes"]
-    image = numbers["image_bgr"].flip(0)
-    return {"image": image, "instances": instances, "height": height, "width": width}
+def with_record(folder, name):
+    model, numbers, cfg = load_mini(folder, name)
+    record = model_input(numbers["image_bgr"], numbers["gt_boxes"], numbers["gt_classes"])
+    return model, cfg, record
 
 
 def on_both(model):

@@ -105,7 +105,7 @@ def read_report(path: Path, config_file: str) -> Step:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         step = step_of_report(report)
-        measured = report["settings"].get("config_file", config_file)
+        measured = report["settings"]["config_file"]
         if Path(measured).name != Path(config_file).name:
             raise UserError(f"--measured {path} is of {measured}, not of {config_file}")
         return step

@@ -12,8 +12,7 @@ from torch import nn
 
 from tests.evaluation.coco_files import SIZE, annotation, own_config, write_coco
 from tests.evaluation.tta_views import pil_resized, with_tta
-from vfnet import get_cfg
-from vfnet.checkpoint import VFNetCheckpointer
+from tests.minis import load_mini
 from vfnet.engine import Trainer
 from vfnet.evaluation.test_time_augmentation import VFNetWithTTA
 from vfnet.visualization import build_predictor
@@ -25,22 +24,17 @@ def mini(request, repository):
     folder = repository / "tests" / "reference"
     if request.param != "mini_r50":  # soft-NMS
         folder = request.getfixturevalue("shared") / "reference"
-    return load_mini(folder / request.param)
+    return with_image(folder, request.param)
 
 
 @pytest.fixture
 def mini_r50(repository):
-    return load_mini(repository / "tests" / "reference" / "mini_r50")
+    return with_image(repository / "tests" / "reference", "mini_r50")
 
 
-def load_mini(path):
-    cfg = get_cfg()
-    cfg.merge_from_file(f"{path}.yaml")
-    cfg.MODEL.WEIGHTS = f"mmdet://{path}.pth"
-    model = build_model(cfg).eval()
-    VFNetCheckpointer(model, whole_detector=True).load(cfg.MODEL.WEIGHTS)
-    image = torch.load(f"{path}.expected.pt", weights_only=True)["image_bgr"].flip(0)
-    return model, cfg, image
+def with_image(folder, name):
+    model, numbers, cfg = load_mini(folder, name)
+    return model.eval(), cfg, numbers["image_bgr"].flip(0)
 
 
 def detect(model, image, size=None):

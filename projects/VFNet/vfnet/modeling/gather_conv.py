@@ -132,15 +132,13 @@ class _GatherInParts(Function):
         table, rows, weights, kernel = ctx.saved_tensors
         grad_table, grad_weights = torch.zeros_like(table), torch.empty_like(weights)
         grad_kernel = torch.zeros_like(kernel, dtype=torch.float32)
-        parts = _parts(rows, weights, grad, grad_weights, factor=BACKWARD_FACTOR)
-        room = kernel.new_empty(0, len(kernel))
+        parts = list(_parts(rows, weights, grad, grad_weights, factor=BACKWARD_FACTOR))
+        room = kernel.new_empty(len(parts[0][0]), len(kernel))  # the first part is the largest
         for rows_part, weights_part, grad_part, grad_weights_part in parts:
             inputs = table.detach().requires_grad_(), weights_part.detach().requires_grad_()
             with torch.enable_grad():
                 samples = _sample(inputs[0], rows_part, inputs[1])
             grad_kernel += samples.detach().to(kernel.dtype).T @ grad_part
-            if len(room) < len(grad_part):  # the first part is the largest
-                room = kernel.new_empty(len(grad_part), len(kernel))
             grad_samples = torch.mm(grad_part, kernel.T, out=room[: len(grad_part)])
             from_table, from_weights = torch.autograd.grad(
                 samples, inputs, grad_samples.to(samples.dtype)
