@@ -26,7 +26,7 @@ lint: setup
 	$(VENV_PYTHON) -m mypy
 
 setup:
-	@$(PYTHON) tools/bootstrap.py
+	@$(PYTHON) tools/dev/bootstrap.py
 
 # What set-up and the tools made; results of runs (output/) stay.
 clean:

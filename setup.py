@@ -32,7 +32,7 @@ setup(
     python_requires=">=3.9",
     packages=[*find_packages("projects/VFNet"), "vfnet.configs"],
     package_dir={"vfnet": PACKAGE, "vfnet.configs": "configs"},
-    package_data={"vfnet": ["published_models.csv"], "vfnet.configs": ["**/*.yaml"]},
+    package_data={"vfnet.model_zoo": ["published_models.csv"], "vfnet.configs": ["**/*.yaml"]},
     # detectron2 is missing because no package index has it: `import vfnet` says how to install it.
     install_requires=[
         "torch>=2.4",

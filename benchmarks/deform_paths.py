@@ -32,8 +32,8 @@ from vfnet.evaluation.benchmark_variants import agreement
 from vfnet.modeling import head, star_deform_conv
 from vfnet.modeling.deform_conv import AnyDeviceDeformConv, finite_offsets
 from vfnet.modeling.gather_conv import SamplingPoints
-from vfnet.modeling.precision import PRECISIONS
 from vfnet.modeling.star_deform_conv import StarDeformConv
+from vfnet.utils.precision import PRECISIONS
 
 AS_IT_IS = "as it is"
 

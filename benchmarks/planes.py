@@ -12,7 +12,7 @@ from typing import Optional
 
 import numpy as np
 
-from vfnet.data.planes import as_planes
+from vfnet.data.transforms.planes import as_planes
 from vfnet.engine import report_errors
 from vfnet.evaluation.benchmark_cases import Cases, get_parser, report, run_cases, size, timed
 

@@ -25,7 +25,7 @@ from vfnet.evaluation.benchmark_device import autocast, check_device
 from vfnet.evaluation.benchmark_report import describe
 from vfnet.modeling import VFNet
 from vfnet.modeling.levels import flatten_levels
-from vfnet.modeling.precision import PRECISIONS
+from vfnet.utils.precision import PRECISIONS
 
 
 def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:

@@ -36,8 +36,8 @@ from vfnet.evaluation.benchmark_cases import (
 )
 from vfnet.evaluation.benchmark_device import autocast, check_device
 from vfnet.modeling.gather_conv import SamplingPoints, gather_convolution, sampling_points
-from vfnet.modeling.precision import PRECISIONS
 from vfnet.modeling.star_deform_conv import star_offsets
+from vfnet.utils.precision import PRECISIONS
 
 STRIDE = 8
 

@@ -18,16 +18,11 @@ from detectron2.data.detection_utils import read_image
 from detectron2.structures import Instances
 from PIL import Image
 
-from vfnet.checkpoint.write_aside import write_aside
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
-from vfnet.visualization import (
-    build_predictor,
-    class_names,
-    draw_boxes,
-    load_prediction_config,
-    write_picture,
-)
+from vfnet.predictor import build_predictor, class_names, load_prediction_config
+from vfnet.utils.files import write_aside
+from vfnet.visualization import draw_boxes, write_picture
 
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 JSON_NAME = "predictions.json"

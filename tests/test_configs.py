@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 
 from vfnet import get_cfg
 from vfnet.engine import load_config
-from vfnet.published import published_models
+from vfnet.model_zoo.published import published_models
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ALL = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))

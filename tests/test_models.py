@@ -13,7 +13,7 @@ from torch import nn
 
 from vfnet import get_cfg
 from vfnet.data import build_mapper
-from vfnet.data.shapes import load_shapes
+from vfnet.data.datasets.shapes import load_shapes
 from vfnet.solver import build_optimizer
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

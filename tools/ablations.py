@@ -17,10 +17,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vfnet.checkpoint.write_aside import write_aside
 from vfnet.engine import load_config, report_errors
 from vfnet.errors import UserError
 from vfnet.model_zoo import get_config
+from vfnet.utils.files import write_aside
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ("AP", "AP50", "AP75")

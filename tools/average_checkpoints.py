@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from vfnet.checkpoint.safe_pickle import unreadable
-from vfnet.checkpoint.write_aside import write_aside
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
+from vfnet.utils.files import write_aside
 
 STATISTICS = (".running_mean", ".running_var")
 

@@ -29,7 +29,7 @@ from vfnet.evaluation.benchmark_runs import (
     with_images_a_second,
 )
 from vfnet.evaluation.benchmark_variants import CUDA_GRAPHS, check_variant
-from vfnet.modeling.precision import PRECISIONS
+from vfnet.utils.precision import PRECISIONS
 
 SCORES_NOTE = (
     "Random weights: batch norms fit the batch, and the scores are spread and shifted so that "

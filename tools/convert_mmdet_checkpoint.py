@@ -20,9 +20,9 @@ import torch
 from detectron2.utils.file_io import PathManager
 
 from vfnet.checkpoint import convert_file, convert_file_back, fetch_source, mmdet_path
-from vfnet.checkpoint.write_aside import write_aside
 from vfnet.engine import load_config, report_errors
 from vfnet.errors import UserError
+from vfnet.utils.files import write_aside
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -25,13 +25,8 @@ from matplotlib.figure import Figure
 from vfnet.data import check_datasets, check_images, register_test_sets
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
-from vfnet.visualization import (
-    build_predictor,
-    class_names,
-    draw_boxes,
-    load_prediction_config,
-    write_picture,
-)
+from vfnet.predictor import build_predictor, class_names, load_prediction_config
+from vfnet.visualization import draw_boxes, write_picture
 
 PAIRS_PER_ROW = 3
 # Of one picture on the sheet; wide enough for the labels of a crowded picture.

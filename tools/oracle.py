@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from vfnet.checkpoint.write_aside import write_aside
 from vfnet.data import register_test_sets
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
@@ -25,7 +24,8 @@ from vfnet.evaluation.oracle import (
     oracle_scores,
 )
 from vfnet.modeling import VFNet
-from vfnet.visualization import build_predictor, load_prediction_config
+from vfnet.predictor import build_predictor, load_prediction_config
+from vfnet.utils.files import write_aside
 
 LABELS = {
     "plain": "nothing replaced",

@@ -10,7 +10,13 @@ import argparse
 import logging
 from pathlib import Path
 
-from vfnet.data.voc import DIFFICULT_CHOICES, read_voc, split_by_hash, voc_to_coco, write_json
+from vfnet.data.datasets.voc import (
+    DIFFICULT_CHOICES,
+    read_voc,
+    split_by_hash,
+    voc_to_coco,
+    write_json,
+)
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
 

@@ -10,9 +10,9 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 
-from vfnet import published
 from vfnet.checkpoint import VFNetCheckpointer, register_vfnet_handler
 from vfnet.errors import UserError
+from vfnet.model_zoo import published
 
 from .loading import refused
 

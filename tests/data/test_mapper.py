@@ -9,11 +9,11 @@ from PIL import Image
 
 import vfnet
 from vfnet.data import build_mapper, build_train_loader, register_coco_format
-from vfnet.data.crop import CropWithBox
-from vfnet.data.cutout import RandomCutout
+from vfnet.data.datasets.shapes import load_shapes
 from vfnet.data.mapper import CheckedDatasetMapper, boxes_of
-from vfnet.data.resize import MmcvResizeShortestEdge, ResizeBothEdges
-from vfnet.data.shapes import load_shapes
+from vfnet.data.transforms.crop import CropWithBox
+from vfnet.data.transforms.cutout import RandomCutout
+from vfnet.data.transforms.resize import MmcvResizeShortestEdge, ResizeBothEdges
 from vfnet.errors import UserError
 
 

@@ -9,7 +9,7 @@ from detectron2.utils import comm
 
 import vfnet
 from vfnet.data import build_test_loader, build_train_loader, register_coco_format
-from vfnet.data.shapes import load_shapes
+from vfnet.data.datasets.shapes import load_shapes
 from vfnet.data.stream import TrainingBatches, seeded_generators
 from vfnet.errors import UserError
 

@@ -147,7 +147,7 @@ from pathlib import Path
 import torch
 from detectron2.utils import comm
 from vfnet.engine import launch
-from vfnet.modeling.collectives import mean_over_processes
+from vfnet.utils.comm import mean_over_processes
 
 def thread_names():
     return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]

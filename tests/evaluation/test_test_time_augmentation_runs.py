@@ -15,7 +15,7 @@ from tests.evaluation.tta_views import pil_resized, with_tta
 from tests.minis import load_mini
 from vfnet.engine import Trainer
 from vfnet.evaluation.test_time_augmentation import VFNetWithTTA
-from vfnet.visualization import build_predictor
+from vfnet.predictor import build_predictor
 
 
 @pytest.fixture(params=["mini_r50", "mini_vfnetx"])

@@ -8,10 +8,11 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 
-from vfnet import get_cfg, published
+from vfnet import get_cfg
 from vfnet.checkpoint import VFNetCheckpointer
 from vfnet.engine import Trainer
 from vfnet.errors import UserError
+from vfnet.model_zoo import published
 
 
 def run(*arguments):

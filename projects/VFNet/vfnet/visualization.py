@@ -1,4 +1,4 @@
-"""Predict on single pictures and draw boxes: what the demo and the drawing tools share."""
+"""Boxes drawn on pictures."""
 
 import colorsys
 from collections.abc import Sequence
@@ -6,90 +6,11 @@ from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
-from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
-from detectron2.engine import DefaultPredictor
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image
 
-from .checkpoint import VFNetCheckpointer
-from .checkpoint.write_aside import write_aside
-from .data import register_test_sets
-from .data.resize import build_resize
-from .engine import choose_device, load_config
 from .errors import UserError
-from .evaluation.test_time_augmentation import VFNetWithTTA, without_resizing
-
-
-def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
-    """Read a config for prediction: with the classes of own data, and a device that is there.
-
-    `DATASETS.COCO_FORMAT` is read only where the config holds no class names, so that a dumped
-    `config.yaml` predicts on a machine without the data. What trains is never needed.
-
-    Args:
-        config_file: a yaml of this project, or the `config.yaml` that a training run wrote.
-        overrides: KEY VALUE pairs.
-
-    Returns:
-        a config that is not frozen yet.
-
-    Raises:
-        UserError: the config does not load, or the files of `DATASETS.COCO_FORMAT` are not usable.
-    """
-    cfg = load_config(config_file, overrides)
-    if not cfg.MODEL.VFNET.CLASS_NAMES:
-        register_test_sets(cfg)
-    device = choose_device(cfg.MODEL.DEVICE, num_gpus=1)
-    if device != cfg.MODEL.DEVICE:
-        print(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but there is no GPU: running on the CPU")
-        cfg.MODEL.DEVICE = device
-    return cfg
-
-
-def build_predictor(cfg: CfgNode) -> DefaultPredictor:
-    """Return Detectron2's predictor with the weights of a whole detector.
-
-    Other than Detectron2's it resizes as INPUT.RESIZE says, and where TEST.AUG.ENABLED is True, its
-    `model` is a `VFNetWithTTA`.
-
-    Raises:
-        UserError: no weights are named, or they are not those of this whole detector; sizes of
-            TEST.AUG that cannot be.
-    """
-    if not cfg.MODEL.WEIGHTS:
-        raise UserError(
-            "MODEL.WEIGHTS is empty, so there is nothing to predict with: name a checkpoint, "
-            "as in --opts MODEL.WEIGHTS output/model_final.pth"
-        )
-    # DefaultPredictor loads with a checkpointer that only warns where names do not fit.
-    without_weights = without_resizing(cfg) if cfg.TEST.AUG.ENABLED else cfg.clone()
-    without_weights.defrost()
-    without_weights.MODEL.WEIGHTS = ""
-    predictor = DefaultPredictor(without_weights)
-    predictor.aug = build_resize(without_weights, is_train=False)
-    VFNetCheckpointer(predictor.model, whole_detector=True).load(cfg.MODEL.WEIGHTS)
-    if cfg.TEST.AUG.ENABLED:
-        predictor.model = VFNetWithTTA(cfg, predictor.model)
-    return predictor
-
-
-def class_names(cfg: CfgNode) -> list[str]:
-    """Return one name per class: the config's own, else those of the first test dataset.
-
-    Raises:
-        UserError: the number of names is not `MODEL.VFNET.NUM_CLASSES`.
-    """
-    names = list(cfg.MODEL.VFNET.CLASS_NAMES)
-    if not names and cfg.DATASETS.TEST:
-        names = list(MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("thing_classes", []))
-    if len(names) != cfg.MODEL.VFNET.NUM_CLASSES:
-        raise UserError(
-            f"expected {cfg.MODEL.VFNET.NUM_CLASSES} class names (MODEL.VFNET.NUM_CLASSES), found "
-            f"{len(names)} in MODEL.VFNET.CLASS_NAMES and in the dataset that DATASETS.TEST names: "
-            "set MODEL.VFNET.CLASS_NAMES"
-        )
-    return names
+from .utils.files import write_aside
 
 
 def class_color(index: int) -> tuple[float, float, float]:

@@ -1,9 +1,9 @@
 """Weights: mmdet's names and files, the paths `mmdet:` and `vfnet:`, and a strict checkpointer."""
 
 from .checkpointer import VFNetCheckpointer
-from .conversion import convert_file, convert_file_back
-from .mmdet_handler import MMDetHandler, fetch_source, register_mmdet_handler
-from .mmdet_names import convert_state_dict, to_mmdet_state_dict
+from .mmdet.conversion import convert_file, convert_file_back
+from .mmdet.handler import MMDetHandler, fetch_source, register_mmdet_handler
+from .mmdet.names import convert_state_dict, to_mmdet_state_dict
 from .tensor_file import read_checkpoint
 from .vfnet_handler import VFNetHandler, mmdet_path, register_vfnet_handler
 from .weights_check import weights_mismatches

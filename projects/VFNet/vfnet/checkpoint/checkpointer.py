@@ -12,10 +12,10 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from ..errors import UserError
+from ..utils.files import write_aside
 from .array_file import read_arrays
 from .fit import backbone_prefix, differences, differing_class_layer, has_head, is_optional
 from .safe_pickle import unreadable
-from .write_aside import write_aside
 
 
 class VFNetCheckpointer(DetectionCheckpointer):

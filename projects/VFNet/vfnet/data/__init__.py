@@ -1,12 +1,12 @@
 """Data: own data in COCO's format, its checks, the training stream and the embedded shapes."""
 
-from .boxes import describe_bad_boxes
-from .coco_check import check_evaluable
-from .coco_format import publish_class_names, register_coco_format, register_test_sets
-from .dataset_check import check_datasets
-from .image_check import check_images
+from .checks.boxes import describe_bad_boxes
+from .checks.coco_json import check_evaluable
+from .checks.datasets import check_datasets
+from .checks.pictures import check_images
+from .datasets.coco_format import publish_class_names, register_coco_format, register_test_sets
+from .datasets.shapes import register_shapes
 from .mapper import build_mapper
-from .shapes import register_shapes
 from .stream import build_test_loader, build_train_loader, images_per_process
 
 register_shapes()

@@ -11,11 +11,11 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import SizeMismatchError, build_augmentation, get_bbox
 
 from ..errors import UserError
-from .crop import build_crop
-from .cutout import build_cutout
-from .image_check import DECODE_ERRORS
-from .planes import as_planes
-from .resize import build_resize
+from .checks.pictures import DECODE_ERRORS
+from .transforms.crop import build_crop
+from .transforms.cutout import build_cutout
+from .transforms.planes import as_planes
+from .transforms.resize import build_resize
 
 
 class CheckedDatasetMapper(DatasetMapper):

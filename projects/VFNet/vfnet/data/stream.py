@@ -24,7 +24,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
-from .boxes import clean_boxes
+from .checks.boxes import clean_boxes
 from .mapper import build_mapper
 
 logger = logging.getLogger(__name__)

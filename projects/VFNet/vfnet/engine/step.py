@@ -15,9 +15,9 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..errors import UserError
-from ..modeling.collectives import of_all_processes
-from ..modeling.precision import autocast_type
-from ..modeling.scalars import collected_scalars
+from ..utils.comm import of_all_processes
+from ..utils.events import collected_scalars
+from ..utils.precision import autocast_type
 
 
 class NonFiniteLossError(UserError, FloatingPointError):

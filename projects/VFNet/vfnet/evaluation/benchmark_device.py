@@ -5,7 +5,7 @@ from typing import Optional
 import torch
 
 from ..errors import UserError
-from ..modeling.precision import PRECISIONS
+from ..utils.precision import PRECISIONS
 
 
 def check_device(device: str, precision: str = "float32") -> None:

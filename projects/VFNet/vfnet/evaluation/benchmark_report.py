@@ -14,7 +14,7 @@ import torch
 import torchvision
 
 from .. import __version__
-from ..checkpoint.write_aside import write_aside
+from ..utils.files import write_aside
 from .benchmark import Samples, Summary
 
 # Seconds with their spread, bytes, or a plain number.

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from ..engine import StepTrainer
 from ..modeling import VFNet
-from ..modeling.precision import PRECISIONS
 from ..solver import build_optimizer
+from ..utils.precision import PRECISIONS
 from .benchmark import Run, Samples, Stopwatch, Watch, measure, stopwatch_of, summarise
 from .benchmark_device import autocast
 from .benchmark_memory import PeakWatch, resident_peak, restart_resident_peak

@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..modeling.precision import PRECISIONS
+from ..utils.precision import PRECISIONS
 from .benchmark_device import autocast, check_device
 
 # The way that is not one of torch.compile's backends.

@@ -22,7 +22,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from torch import Tensor
 
 from ..data import build_mapper, check_datasets, check_images
-from ..data.boxes import clean_boxes
+from ..data.checks.boxes import clean_boxes
 from ..errors import UserError
 from ..modeling.head import HeadOutput
 from ..modeling.levels import decode

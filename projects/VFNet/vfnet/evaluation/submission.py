@@ -15,8 +15,8 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils import comm
 
-from ..checkpoint.write_aside import write_aside
 from ..errors import UserError
+from ..utils.files import write_aside
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data.resize import build_resize
+from ..data.transforms.resize import build_resize
 from ..errors import UserError
 from ..modeling import VFNet
 from ..modeling.candidates import Candidates

@@ -7,8 +7,8 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ..utils.device import to_device
 from .assignment import atss_match_batch
-from .transfer import to_device
 
 Size = tuple[int, int]  # height, width
 

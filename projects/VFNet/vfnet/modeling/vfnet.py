@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from ..data import publish_class_names
 from ..errors import UserError
+from ..utils.comm import mean_over_processes
+from ..utils.device import to_device
+from ..utils.events import put_scalars
+from ..utils.precision import autocast_type
 from .assignment import grid_points
 from .candidates import CandidateRule, Candidates, build_candidate_rule, choose_candidates
-from .collectives import mean_over_processes
 from .head import HeadOutput, VFNetHead
 from .levels import decode, flatten_levels, level_numbers, level_sizes
 from .losses import (
@@ -23,11 +26,8 @@ from .losses import (
     build_classification_loss,
     iou_weighted_giou_loss,
 )
-from .precision import autocast_type
-from .scalars import put_scalars
 from .suppression import Suppression, build_suppression
 from .targets import Targets, assign_targets
-from .transfer import to_device
 
 
 @META_ARCH_REGISTRY.register()

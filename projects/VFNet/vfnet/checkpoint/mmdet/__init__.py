@@ -1,0 +1,1 @@
+"""Checkpoints of mmdet: its names, its files, and the path `mmdet:`."""

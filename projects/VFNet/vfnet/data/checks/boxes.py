@@ -1,0 +1,153 @@
+"""Boxes that a detector cannot learn from: found, counted, named, and taken out or clipped."""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
+
+from detectron2.structures import BoxMode
+
+from ...errors import UserError
+from .report import name_first
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+Box = tuple[float, float, float, float]
+# Pixels. Less than this beyond the border is rounding, of files with two decimals and of sums.
+_TOLERANCE = 0.01
+
+
+class _Findings(NamedTuple):
+    """What was found, each as text that names the picture and the box."""
+
+    invalid: list[str]
+    empty: list[str]
+    outside: list[str]
+    protruding: list[str]
+
+
+def clean_boxes(records: Sequence[Record], strict: bool = False) -> list[Record]:
+    """Leave out empty boxes and boxes outside their image, clip those that stick out of it.
+
+    All are counted and the first ten named in one warning. Crowd annotations and records without
+    annotations are returned as they are; the input is not changed.
+
+    Args:
+        records: dataset dicts of Detectron2, boxes in mode XYWH_ABS or XYXY_ABS.
+        strict: make these boxes errors.
+
+    Raises:
+        UserError: a box that is not finite or has a negative side, always; with `strict` any box
+            that would be left out or clipped; a record without width and height; another bbox_mode.
+    """
+    cleaned, findings = _inspect(records)
+    message = _describe(findings, "left out", "clipped")
+    if message and strict:
+        raise UserError(
+            f"DATASETS.STRICT: {message} Mend the annotations, or set DATASETS.STRICT False to "
+            "leave such boxes out and clip those that stick out."
+        )
+    if message:
+        logger.warning(message)
+    return cleaned
+
+
+def describe_bad_boxes(records: Sequence[Record], strict: bool = False) -> str:
+    """Say which boxes of data to evaluate on are empty, outside or stick out; "" for none.
+
+    COCO's evaluation reads the json file itself, so here nothing is left out or clipped.
+
+    Raises:
+        UserError: as `clean_boxes`.
+    """
+    message = _describe(
+        _inspect(records)[1],
+        "that no detection matches, which COCO's evaluation counts",
+        "which COCO's evaluation does not clip",
+    )
+    if message and strict:
+        raise UserError(
+            f"DATASETS.STRICT: {message} Mend the annotations, or set DATASETS.STRICT False to "
+            "evaluate with such boxes."
+        )
+    return message
+
+
+def _inspect(records: Sequence[Record]) -> tuple[list[Record], _Findings]:
+    """Return the records with usable boxes, and what was found wrong with the others."""
+    findings = _Findings([], [], [], [])
+    cleaned = [_clean_record(record, findings) for record in records]
+    if findings.invalid:
+        raise UserError(
+            f"{len(findings.invalid)} boxes are not finite or have a negative side: "
+            f"{name_first(findings.invalid)} Mend the annotations."
+        )
+    return cleaned, findings
+
+
+def _describe(findings: _Findings, left_out_how: str, clipped_how: str) -> str:
+    parts = []
+    left_out = findings.empty + findings.outside
+    if left_out:
+        parts.append(
+            f"{len(left_out)} boxes {left_out_how} ({len(findings.empty)} empty, "
+            f"{len(findings.outside)} outside their image): {name_first(left_out)}"
+        )
+    if findings.protruding:
+        parts.append(
+            f"{len(findings.protruding)} boxes stick out of their image, {clipped_how}: "
+            f"{name_first(findings.protruding)}"
+        )
+    return " ".join(parts)
+
+
+def _clean_record(record: Record, findings: _Findings) -> Record:
+    if "annotations" not in record:
+        return record
+    if "width" not in record or "height" not in record:
+        raise UserError(f"The record of {record['file_name']} needs its width and height.")
+    annotations = []
+    for annotation in record["annotations"]:
+        kept = annotation
+        if not annotation.get("iscrowd", 0):
+            kept = _clean_annotation(annotation, record, findings)
+        if kept is not None:
+            annotations.append(kept)
+    return {**record, "annotations": annotations}
+
+
+def _clean_annotation(annotation: dict, record: Record, findings: _Findings) -> Optional[dict]:
+    name = f"{record['file_name']} {list(annotation['bbox'])}"
+    box = _corners(annotation, name)
+    x0, y0, x1, y1 = box
+    if not all(map(math.isfinite, box)) or x1 < x0 or y1 < y0:
+        findings.invalid.append(name)
+        return None
+    if x1 == x0 or y1 == y0:
+        findings.empty.append(name)
+        return None
+    clipped = _clip(box, record["width"], record["height"])
+    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        findings.outside.append(name)
+        return None
+    if clipped == box:
+        return annotation
+    if max(abs(a - b) for a, b in zip(clipped, box)) > _TOLERANCE:
+        findings.protruding.append(name)
+    return {**annotation, "bbox": list(clipped), "bbox_mode": BoxMode.XYXY_ABS}
+
+
+def _corners(annotation: dict, name: str) -> Box:
+    # Not BoxMode.convert: it computes in float32, which moves corners beyond borders.
+    a, b, c, d = map(float, annotation["bbox"])
+    if annotation["bbox_mode"] == BoxMode.XYWH_ABS:
+        return a, b, a + c, b + d
+    if annotation["bbox_mode"] == BoxMode.XYXY_ABS:
+        return a, b, c, d
+    raise UserError(f"{name}: bbox_mode has to be XYWH_ABS or XYXY_ABS.")
+
+
+def _clip(box: Box, width: float, height: float) -> Box:
+    x0, y0, x1, y1 = box
+    return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))

@@ -1,0 +1,210 @@
+"""Own data: the data sets that DATASETS.COCO_FORMAT names become data sets of Detectron2."""
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from detectron2.utils.file_io import PathManager
+
+from ...errors import UserError
+from ..checks.coco_json import check_coco_file
+from ..checks.datasets import is_there
+
+logger = logging.getLogger(__name__)
+
+# What a box is made of, in the json file.
+_BOX_KEYS = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+# Detectron2's and COCO's count, the default of MODEL.VFNET.NUM_CLASSES: stands for "not said".
+_DEFAULT_NUM_CLASSES = 80
+
+
+class CocoFormatEntry(NamedTuple):
+    """One entry of DATASETS.COCO_FORMAT."""
+
+    name: str
+    json_file: str
+    image_root: str
+
+
+def register_coco_format(cfg: CfgNode) -> None:
+    """Register the data sets of DATASETS.COCO_FORMAT and take their classes into the config.
+
+    Each gets `thing_classes`, `thing_dataset_id_to_contiguous_id`, `json_file`, `image_root` and
+    `evaluator_type` at once; its records are loaded when they are asked for. To register the same
+    again does nothing. NUM_CLASSES is replaced where it is 80, the default, and CLASS_NAMES where
+    it is empty; nothing is registered or changed if anything below is wrong.
+
+    An entry that neither DATASETS.TRAIN nor TEST names is left out where its json file is absent.
+
+    Raises:
+        UserError: a malformed entry; a name that belongs to other files; a bad json file
+            (`check_coco_file`); categories that differ between the entries that DATASETS.TRAIN
+            and TEST use (between all entries if they use none); NUM_CLASSES or CLASS_NAMES that
+            differ from the categories.
+    """
+    _register_entries(cfg, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+
+
+def register_test_sets(cfg: CfgNode) -> None:
+    """As `register_coco_format`, for what does not train: the files of TRAIN may be absent too."""
+    _register_entries(cfg, cfg.DATASETS.TEST)
+
+
+def _register_entries(cfg: CfgNode, named: Collection[str]) -> None:
+    """Register the entries in `named` (all of them, if it is empty) and the others that exist."""
+    entries = [
+        entry
+        for entry in _parse(cfg.DATASETS.COCO_FORMAT)
+        if not named or entry.name in named or is_there(entry.json_file)
+    ]
+    if not entries:
+        return
+    categories = {}
+    for entry in entries:
+        _check_name_is_free(entry)
+        categories[entry.name] = check_coco_file(entry.json_file)
+        _check_unchanged(entry, categories[entry.name])
+
+    used = [name for name in categories if name in named] or list(categories)
+    for name in used[1:]:
+        _check_agreement(used[0], categories[used[0]], name, categories[name])
+    _take_classes(cfg.MODEL.VFNET, used[0], list(categories[used[0]].values()))
+
+    for entry in entries:
+        _register(entry, categories[entry.name])
+
+
+def publish_class_names(cfg: CfgNode) -> None:
+    """Give DATASETS.TEST[0] the class names of the config, if its metadata has none.
+
+    With it a dumped config alone predicts with names: `DefaultPredictor.metadata` is the metadata
+    of DATASETS.TEST[0], and the data set itself may be far away. Other names that are known stay,
+    because Detectron2 refuses to change them, with a warning.
+    """
+    names = list(cfg.MODEL.VFNET.CLASS_NAMES)
+    if not names or not cfg.DATASETS.TEST:
+        return
+    metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+    known = metadata.get("thing_classes")
+    if not known:
+        metadata.thing_classes = names
+    elif list(known) != names:
+        logger.warning(
+            f'"{cfg.DATASETS.TEST[0]}" is known in this process with the classes {list(known)}, '
+            f"which stay, but MODEL.VFNET.CLASS_NAMES is {names}: name another data set in "
+            "DATASETS.TEST for predictions with the config's names."
+        )
+
+
+def _parse(value: list[Any]) -> list[CocoFormatEntry]:
+    entries: dict[str, CocoFormatEntry] = {}
+    for item in value:
+        is_entry = isinstance(item, (list, tuple)) and len(item) == 3
+        if not is_entry or not all(isinstance(part, str) and part for part in item):
+            raise UserError(
+                "DATASETS.COCO_FORMAT has to be a list of [name, json file, folder of the "
+                f"images], three texts each; got {item!r}."
+            )
+        entry = CocoFormatEntry(*item)
+        if entries.setdefault(entry.name, entry) != entry:
+            raise UserError(
+                f'DATASETS.COCO_FORMAT names "{entry.name}" twice with different files: '
+                f"{entries[entry.name]} and {entry}."
+            )
+    return list(entries.values())
+
+
+def _check_name_is_free(entry: CocoFormatEntry) -> None:
+    if entry.name not in DatasetCatalog:
+        return
+    metadata = MetadataCatalog.get(entry.name)
+    files = (metadata.get("json_file"), metadata.get("image_root"))
+    if files != (entry.json_file, entry.image_root):
+        raise UserError(
+            f'DATASETS.COCO_FORMAT: the name "{entry.name}" belongs to another data set '
+            f"(json file {files[0]}, images {files[1]}), not to {entry.json_file} and "
+            f"{entry.image_root}. Choose another name."
+        )
+
+
+def _check_unchanged(entry: CocoFormatEntry, categories: dict[int, str]) -> None:
+    # Also true of names that publish_class_names gave to a data set not registered yet.
+    known = MetadataCatalog.get(entry.name).get("thing_classes")
+    if known and known != list(categories.values()):
+        raise UserError(
+            f'"{entry.name}" is known with the classes {known}, but {entry.json_file} has '
+            f"{list(categories.values())}. Choose another name, or start a new process."
+        )
+
+
+def _check_agreement(
+    first: str, first_categories: dict[int, str], second: str, second_categories: dict[int, str]
+) -> None:
+    if first_categories == second_categories:
+        return
+    only_first = sorted(first_categories.items() - second_categories.items())
+    only_second = sorted(second_categories.items() - first_categories.items())
+    raise UserError(
+        f"{first} and {second} have different categories (id, name): only {first} has "
+        f"{only_first}, only {second} has {only_second}. Data sets of one run need the same ids "
+        "and names."
+    )
+
+
+def _take_classes(vfnet: CfgNode, name: str, classes: list[str]) -> None:
+    """Write the classes into MODEL.VFNET; touches nothing that says the same already."""
+    if vfnet.NUM_CLASSES not in (_DEFAULT_NUM_CLASSES, len(classes)):
+        raise UserError(
+            f"MODEL.VFNET.NUM_CLASSES is {vfnet.NUM_CLASSES}, but {name} has {len(classes)} "
+            f"categories ({', '.join(classes)}). Leave NUM_CLASSES out, or mend it."
+        )
+    if vfnet.CLASS_NAMES and list(vfnet.CLASS_NAMES) != classes:
+        raise UserError(
+            f"MODEL.VFNET.CLASS_NAMES is {list(vfnet.CLASS_NAMES)}, but {name} has {classes}. "
+            "Leave CLASS_NAMES out, or mend it."
+        )
+    if vfnet.NUM_CLASSES != len(classes):
+        vfnet.NUM_CLASSES = len(classes)
+    if not vfnet.CLASS_NAMES:
+        vfnet.CLASS_NAMES = classes
+
+
+def _register(entry: CocoFormatEntry, categories: dict[int, str]) -> None:
+    if entry.name not in DatasetCatalog:
+        DatasetCatalog.register(entry.name, lambda: _load(entry))
+    MetadataCatalog.get(entry.name).set(
+        thing_classes=list(categories.values()),
+        thing_dataset_id_to_contiguous_id={id_: i for i, id_ in enumerate(categories)},
+        json_file=entry.json_file,
+        image_root=entry.image_root,
+        evaluator_type="coco",
+        from_config=True,
+    )
+
+
+def _load(entry: CocoFormatEntry) -> list[dict[str, Any]]:
+    """Load the boxes of a json file with Detectron2's `load_coco_json`.
+
+    That leaves out every box whose mask it cannot use. Masks play no part here, so it is given a
+    copy of the file without them.
+    """
+    with PathManager.open(entry.json_file, "r") as file:
+        content = json.load(file)
+    content["annotations"] = [
+        {key: annotation[key] for key in _BOX_KEYS if key in annotation}
+        for annotation in content.get("annotations", [])
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        # The same name: it stands in Detectron2's log lines.
+        copy = os.path.join(folder, os.path.basename(entry.json_file))
+        with open(copy, "w") as file:
+            json.dump(content, file)
+        # For `check_evaluable`.
+        extra = ["id", "area"]
+        return load_coco_json(copy, entry.image_root, entry.name, extra_annotation_keys=extra)

@@ -1,0 +1,1 @@
+"""Augmentations that Detectron2 lacks, built from INPUT."""

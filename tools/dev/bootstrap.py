@@ -1,0 +1,296 @@
+"""Make `.venv` ready for this project; `make` runs it before everything else.
+
+torch, torchvision and detectron2 of the starting Python (the one that runs this file) are used as
+they are; what is missing is installed into `.venv`, and nowhere else. Standard library only.
+"""
+
+# An older Python must be able to read this file, to be told that it is too old.
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import site
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+OLDEST_PYTHON = (3, 9)
+# On no package index, so a tested commit of its repository.
+DETECTRON2 = (
+    "git+https://github.com/facebookresearch/detectron2.git"
+    "@02b5c4e295e990042a714712c21dc79b731e8833"
+)
+# What is used where it is there, and the imports that show it. The pair counts only as a pair:
+# a torchvision of another torch does not load. get_autocast_dtype is there from torch 2.4 on.
+PROBES = {
+    "torch": "torch, torchvision; from torch import get_autocast_dtype",
+    "detectron2": "detectron2",
+}
+# detectron2.model_zoo imports pkg_resources, which later setuptools do not have.
+SETUPTOOLS = "setuptools>=70.1,<81"
+# An unreachable server is an error within a minute, and nobody is asked for a password.
+PATIENCE = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_HTTP_LOW_SPEED_LIMIT": "1000",
+    "GIT_HTTP_LOW_SPEED_TIME": "60",
+    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=30",
+}
+
+
+class SetupError(Exception):
+    """Why set-up cannot go on, and what to do about it."""
+
+
+class Step(NamedTuple):
+    """One call of `pip install`: what it brings, and its arguments."""
+
+    what: str
+    arguments: list[str]
+
+
+def plan(found: set[str], detectron2: str) -> list[Step]:
+    """Return what has to be installed, in order.
+
+    Args:
+        found: those keys of `PROBES` that `.venv` can import already.
+        detectron2: what pip gets for detectron2 when that is missing.
+    """
+    steps = [Step("the build tools", [SETUPTOOLS, "wheel"])]
+    if "torch" not in found:
+        # In one call, without versions: pip finds the newest two that belong together.
+        steps.append(Step("torch and torchvision", ["torch", "torchvision"]))
+    if "detectron2" not in found:
+        steps.append(Step("ninja", ["ninja"]))
+        # Its setup.py imports torch, which build isolation would hide.
+        steps.append(Step("detectron2", ["--no-build-isolation", detectron2]))
+    project = ["--no-build-isolation", "--editable", f"{ROOT}[dev]"]
+    return [*steps, Step("vfnet and what it needs", project)]
+
+
+def check_python(version: tuple[int, ...]) -> None:
+    """Raise SetupError for a Python that is too old or cannot make virtual environments."""
+    if version[:2] < OLDEST_PYTHON:
+        oldest, this = (".".join(map(str, v)) for v in (OLDEST_PYTHON, version[:3]))
+        raise SetupError(f"Python {oldest} or later is needed, this is {this}; use PYTHON=...")
+    if not all(map(importlib.util.find_spec, ("venv", "ensurepip"))):
+        raise SetupError(
+            f"{sys.executable} has no venv or no ensurepip, which make virtual environments. "
+            "On Debian and Ubuntu: apt install python3-venv. Or name another with PYTHON=..."
+        )
+
+
+def check_detectron2(source: str) -> None:
+    """Raise SetupError, before anything large is downloaded, if detectron2 cannot be had."""
+    reason = why_not(source)
+    if reason is not None:
+        raise no_detectron2(source, reason)
+    compilers = [os.environ.get("CXX", "c++").split()[0], "g++", "clang++"]
+    if not source.endswith(".whl") and not any(map(shutil.which, compilers)):
+        raise no_detectron2(source, "building it needs a C++ compiler (g++ or clang++)")
+
+
+def no_detectron2(source: str, reason: str) -> SetupError:
+    """Return the error that says why there is no detectron2, and how to name another one."""
+    return SetupError(
+        f"detectron2 cannot be had from {source}: {reason}.\n"
+        "It is on no package index. Let DETECTRON2 name a folder with its source, a wheel or a "
+        "URL, as in\n    DETECTRON2=/path/to/detectron2 make test\n"
+        "or let PYTHON name a Python that has it."
+    )
+
+
+def absolute(source: str) -> str:
+    """Return a folder or file as an absolute path, as pip wants it; a URL stays."""
+    return source if "://" in source else str(Path(source).expanduser().resolve())
+
+
+def why_not(source: str) -> str | None:
+    """Return why pip could not get `source` (folder, wheel or URL), None where it could."""
+    if source.startswith("git+"):
+        return why_not_git(source)
+    if source.startswith(("http://", "https://")):
+        return why_not_http(source)
+    path = Path(source)
+    if path.is_dir() and not any((path / n).is_file() for n in ("setup.py", "pyproject.toml")):
+        return "the folder has neither setup.py nor pyproject.toml"
+    return None if path.exists() or "://" in source else "there is no such file or folder"
+
+
+def why_not_http(url: str) -> str | None:
+    """Ask the server whether it has the file."""
+    try:
+        urllib.request.urlopen(url, timeout=30).close()
+    except urllib.error.URLError as error:
+        # pip knows certificates of its own, so that it may well succeed.
+        return None if isinstance(error.reason, ssl.SSLError) else str(error)
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def why_not_git(source: str) -> str | None:
+    """Ask the server of a `git+URL@revision` whether it has the repository."""
+    if shutil.which("git") is None:
+        return "there is no git"
+    url = source[len("git+") :].split("#")[0]
+    address, _, revision = url.rpartition("@")
+    # An @ before a slash belongs to the server's name, as in ssh://git@host/path.
+    repository = address if address and "/" not in revision else url
+    command = ["git", "ls-remote", "--quiet", repository, "HEAD"]
+    try:
+        subprocess.run(
+            command,
+            env={**os.environ, **PATIENCE},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    except subprocess.TimeoutExpired:
+        return "the server does not answer"
+    except subprocess.CalledProcessError as error:
+        return str(error.stderr).strip().split("\n")[0]
+    return None
+
+
+def environment_python(venv: Path) -> Path:
+    """Return the interpreter of a virtual environment."""
+    return venv / "bin" / "python"
+
+
+def imports(python: Path, modules: str) -> bool:
+    """Return whether an interpreter can import `modules`."""
+    # Elsewhere than in the current folder, which would be searched for modules too.
+    command = [str(python), "-c", f"import {modules}"]
+    return subprocess.run(command, cwd=python.parent, capture_output=True).returncode == 0
+
+
+def prepare(venv: Path) -> None:
+    """Make an empty virtual environment that sees the starting Python's torch, if it has one.
+
+    A complete one stays what it is, whatever Python it came from; an incomplete one of another
+    Python is made anew.
+    """
+    if (venv / "ready").exists() and environment_python(venv).exists():
+        return
+    if Path(sys.prefix).resolve() == venv.resolve():
+        raise SetupError(f"{venv} is incomplete and active: `deactivate` it, then again")
+    check_python(tuple(sys.version_info[:3]))
+    origin = venv / "origin"
+    starting_python = f"{sys.version}\n{sys.prefix}\n"
+    if not origin.exists() or origin.read_text(encoding="utf-8") != starting_python:
+        print(f"Set-up: making {venv} with {sys.executable}", flush=True)
+        command = [sys.executable, "-m", "venv", "--clear", str(venv)]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise SetupError(f"`{' '.join(command)}` failed:\n{result.stdout}{result.stderr}")
+        origin.write_text(starting_python, encoding="utf-8")
+    share(venv)
+
+
+def share(venv: Path) -> None:
+    """Put the starting Python's site-packages behind the environment's own, if torch is there.
+
+    venv's --system-site-packages would not do: it passes over a starting Python that is a virtual
+    environment itself.
+    """
+    own = next(venv.glob("lib/python*/site-packages"))
+    # Read in the order of the alphabet, so after the __editable__*.pth that pip writes.
+    pth = own / "starting_python.pth"
+    if not imports(Path(sys.executable), PROBES["torch"]):
+        pth.unlink(missing_ok=True)
+        return
+    folders = site.getsitepackages()
+    folders += [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
+    # addsitedir, unlike the bare path, reads the .pth files there: editable installs are seen.
+    lines = [f"import site; site.addsitedir({folder!r})\n" for folder in folders]
+    pth.write_text("".join(lines), encoding="utf-8")
+
+
+def install(venv: Path, detectron2: str) -> None:
+    """Install into `venv` whatever it misses."""
+    python = environment_python(venv)
+    found = {name for name, modules in PROBES.items() if imports(python, modules)}
+    if "detectron2" not in found:
+        check_detectron2(detectron2)
+    log = venv / "setup.log"
+    log.write_text("", encoding="utf-8")
+    print(f"Set-up: already there: {', '.join(sorted(found)) or 'nothing'}", flush=True)
+    for step in plan(found, detectron2):
+        print(f"Set-up: installing {step.what} (pip's output: {log})", flush=True)
+        if not pip_install(python, step.arguments, log):
+            reason = f"pip failed ({last_error(log)}), its output is in {log}"
+            if step.what == "detectron2":
+                raise no_detectron2(detectron2, reason)
+            raise SetupError(f"{step.what} could not be installed: {reason}")
+
+
+def last_error(log: Path) -> str:
+    """Return the last line of pip's output that tells of an error."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line.strip() for line in lines if "error:" in line.lower()]
+    return errors[-1] if errors else "without a line that says why"
+
+
+def pip_install(python: Path, arguments: list[str], log: Path) -> bool:
+    """Run `pip install`, its output appended to `log`; return whether it succeeded."""
+    options = ["--no-input", "--disable-pip-version-check"]
+    command = [str(python), "-m", "pip", "install", *options, *arguments]
+    with log.open("a", encoding="utf-8") as output:
+        result = subprocess.run(
+            command,
+            env={**os.environ, **PATIENCE},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    return result.returncode == 0
+
+
+def fingerprint() -> str:
+    """Return what `.venv` follows from: where the project lies, and the files that define it."""
+    digest = hashlib.sha256(str(ROOT).encode())
+    for name in ("setup.py", "pyproject.toml", "tools/dev/bootstrap.py"):
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def bootstrap(venv: Path, detectron2: str) -> None:
+    """Make `venv` ready, from whatever state it is in; a ready one is left alone.
+
+    Raises:
+        SetupError: it cannot be made ready.
+    """
+    ready = venv / "ready"
+    exists = ready.exists() and environment_python(venv).exists()
+    if exists and ready.read_text(encoding="utf-8") == fingerprint():
+        return
+    start = time.monotonic()
+    prepare(venv)
+    install(venv, detectron2)
+    ready.write_text(fingerprint(), encoding="utf-8")
+    print(f"Set-up: {venv} is ready after {time.monotonic() - start:.0f} s", flush=True)
+
+
+def main() -> int:
+    """Set up the repository's own `.venv`; return the exit status."""
+    try:
+        bootstrap(ROOT / ".venv", absolute(os.environ.get("DETECTRON2") or DETECTRON2))
+    except SetupError as error:
+        print(f"Set-up stopped: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
