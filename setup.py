@@ -29,13 +29,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     author="VFNet for Detectron2 developers",
-    python_requires=">=3.9",
+    python_requires=">=3.10",
     packages=[*find_packages("projects/VFNet"), "vfnet.configs"],
     package_dir={"vfnet": PACKAGE, "vfnet.configs": "configs"},
     package_data={"vfnet.model_zoo": ["published_models.csv"], "vfnet.configs": ["**/*.yaml"]},
     # detectron2 is missing because no package index has it: `import vfnet` says how to install it.
     install_requires=[
-        "torch>=2.4",
+        "torch>=2.10",
         "torchvision",
         "fvcore",
         "iopath",

@@ -9,7 +9,6 @@ import argparse
 import itertools
 import logging
 import sys
-from typing import Optional
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup
@@ -126,7 +125,7 @@ def evaluate(cfg: CfgNode, resume: bool) -> dict:
     return results
 
 
-def main(args: argparse.Namespace) -> Optional[dict]:
+def main(args: argparse.Namespace) -> dict | None:
     """Train or evaluate, on each process of the job."""
     cfg = setup(args)
     if args.eval_only:

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from vfnet.evaluation.benchmark_report import as_json, describe, write_report
 from vfnet.evaluation.scaling import Link, all_reduce_seconds
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", nargs="+", type=int, default=[2, 4])
     parser.add_argument("--megabytes", nargs="+", type=float, default=[0.001, 1, 25, 131])
@@ -68,7 +67,7 @@ def fit_link(sizes: Sequence[float], seconds: Sequence[float]) -> Link:
     return Link(bandwidth=float(1 / slope), latency=float(latency))
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     samples = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,6 @@ python benchmarks/assignment.py --case 800x1344/43 --case 1408x2112/120
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -97,7 +96,7 @@ def read_case(text: str) -> tuple[int, int, int]:
     return (*size(pixels), int(boxes))
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = get_parser(__doc__)
     parser.add_argument("--case", action="append", metavar="HxW/BOXES", help="(may be repeated)")
     parser.add_argument(
@@ -106,7 +105,7 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
     return parser.parse_args(arguments)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     cases = {
         case: variants(*read_case(case), args.device, args.largest) for case in args.case or CASES

@@ -7,7 +7,6 @@ python benchmarks/convolution.py --maps 256x100x136 256x50x68
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -53,7 +52,7 @@ def variants(
     return {"conv2d": timed(plain, "forward"), "Winograd": timed(winograd, "forward")}
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = get_parser(__doc__)
     parser.add_argument("--maps", nargs="+", default=MAPS, metavar="CxHxW")
     return parser.parse_args(arguments)
@@ -68,7 +67,7 @@ def read_map(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     cases = {
         f"{text}, {phase}": variants(*read_map(text), phase == "training", args.device)

@@ -11,9 +11,8 @@ float32 whatever autocast says. How the layers alone compare: benchmarks/star_de
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Callable, Optional
 from unittest import mock
 
 import torch
@@ -49,13 +48,13 @@ def detectron2_kernel(
 
 
 def star_by_detectron2(
-    layer: StarDeformConv, x: Tensor, offset: Tensor, points: Optional[SamplingPoints] = None
+    layer: StarDeformConv, x: Tensor, offset: Tensor, points: SamplingPoints | None = None
 ) -> Tensor:
     return detectron2_kernel(layer, x, offset, offset.new_ones(len(x), 9, *x.shape[-2:]))
 
 
 def star_by_torchvision(
-    layer: StarDeformConv, x: Tensor, offset: Tensor, points: Optional[SamplingPoints] = None
+    layer: StarDeformConv, x: Tensor, offset: Tensor, points: SamplingPoints | None = None
 ) -> Tensor:
     offset = finite_offsets(offset, *x.shape[-2:])
     with torch.autocast(x.device.type, enabled=False):
@@ -64,7 +63,7 @@ def star_by_torchvision(
 
 
 @contextmanager
-def star_path(forward: Optional[Callable]) -> Iterator[None]:
+def star_path(forward: Callable | None) -> Iterator[None]:
     """Let every star take `forward`; None: gather."""
     with ExitStack() as stack:
         # Who asks: the head, to find the points that both stars of a level share, and the layer.
@@ -104,7 +103,7 @@ def run_in(path: Callable, bench: Bench) -> Run:
     return run
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = get_parser(__doc__)
     add = parser.add_argument
     add("--config-file", required=True, help="yaml of the VFNet")
@@ -116,7 +115,7 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
     return parser.parse_args(arguments)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     check_device(args.device, args.precision)
     workload = Workload(

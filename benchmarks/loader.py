@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from detectron2.config import CfgNode
 
@@ -26,7 +26,7 @@ from vfnet.evaluation.benchmark_report import Value, as_json, describe, table, w
 from vfnet.model_zoo import get_config_file
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = get_parser(__doc__)
     parser.set_defaults(repeats=3, warm_up=0)
     add = parser.add_argument
@@ -73,7 +73,7 @@ def time_loaders(
     return results, samples
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     content: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Optional
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from vfnet.engine import report_errors
 from vfnet.evaluation.benchmark_cases import Cases, get_parser, report, run_cases, size, timed
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = get_parser(__doc__)
     parser.set_defaults(repeats=30)
     parser.add_argument("--size", type=size, default=(800, 1067), metavar="HxW")
@@ -43,7 +42,7 @@ def cases_of(height: int, width: int) -> Cases:
     }
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     report(args, *run_cases(cases_of(*args.size), args.repeats, args.warm_up, "cpu"))
 

@@ -12,7 +12,6 @@ import argparse
 import itertools
 import sys
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ from vfnet.modeling.levels import flatten_levels
 from vfnet.utils.precision import PRECISIONS
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,7 +57,7 @@ def differences(
     return box.cpu(), (half_scores - scores).abs().amax(dim=1)[passes].cpu()
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     cfg = load_config(args.config_file, ["MODEL.VFNET.PRECISION_TEST", "float32", *args.opts])
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, num_gpus=0)

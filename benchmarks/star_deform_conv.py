@@ -16,8 +16,7 @@ largest value there.
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Callable, Optional
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from detectron2 import _C
@@ -42,7 +41,7 @@ from vfnet.utils.precision import PRECISIONS
 STRIDE = 8
 
 # x (N, C, H, W), offset (N, 18, H, W), mask (N, 9, H, W) or None for ones, and kernel -> result.
-Convolution = Callable[[Tensor, Tensor, Optional[Tensor], Tensor], Tensor]
+Convolution = Callable[[Tensor, Tensor, Tensor | None, Tensor], Tensor]
 
 
 def random_inputs(
@@ -71,19 +70,19 @@ def random_inputs(
     return {name: nn.Parameter(tensor.to(device)) for name, tensor in inputs.items()}
 
 
-def torchvision_kernel(x: Tensor, offset: Tensor, mask: Optional[Tensor], weight: Tensor) -> Tensor:
+def torchvision_kernel(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         return deform_conv2d(x, offset, weight, padding=1, mask=mask)
 
 
-def detectron2_kernel(x: Tensor, offset: Tensor, mask: Optional[Tensor], weight: Tensor) -> Tensor:
+def detectron2_kernel(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor) -> Tensor:
     if mask is None:
         mask = offset.new_ones(len(x), 9, *x.shape[-2:])
     with torch.autocast(x.device.type, enabled=False):
         return modulated_deform_conv(x, offset, mask, weight, None, 1, 1, 1, 1, 1)
 
 
-def grid_sampling(x: Tensor, offset: Tensor, mask: Optional[Tensor], weight: Tensor) -> Tensor:
+def grid_sampling(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor) -> Tensor:
     """The nine taps by one `grid_sample`, and a 1x1 convolution over all their channels."""
     n, channels, height, width = x.shape
     dy, dx = offset.view(n, 9, 2, height, width).unbind(dim=2)  # (N, 9, H, W) each
@@ -99,7 +98,7 @@ def grid_sampling(x: Tensor, offset: Tensor, mask: Optional[Tensor], weight: Ten
     return F.conv2d(samples.flatten(1, 2), weight.view(weight.shape[0], channels * 9, 1, 1))
 
 
-def gathering(x: Tensor, offset: Tensor, mask: Optional[Tensor], weight: Tensor) -> Tensor:
+def gathering(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor) -> Tensor:
     """This project's way, for a mask too."""
     rows, weights = sampling_points(offset)
     if mask is not None:
@@ -123,7 +122,7 @@ def convolutions(device: str, compiled: bool = False) -> dict[str, Convolution]:
 
 
 def layer_of(
-    convolve: Convolution, inputs: Mapping[str, Tensor], precision: Optional[torch.dtype] = None
+    convolve: Convolution, inputs: Mapping[str, Tensor], precision: torch.dtype | None = None
 ) -> Callable[[], Tensor]:
     """A layer that takes its inputs in one way: the star or DCNv2, as `inputs` are."""
     x, weight = inputs["x"], inputs["weight"]
@@ -166,7 +165,7 @@ def differences(
     }
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = get_parser(__doc__)
     add = parser.add_argument
     add("--images", type=int, default=1)
@@ -178,7 +177,7 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
     return parser.parse_args(arguments)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     check_device(args.device, args.precision)
     inputs = random_inputs(

@@ -7,7 +7,6 @@ python benchmarks/targets.py --images 16 --size 800x1333 --boxes 30
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from detectron2.structures import Boxes, Instances
@@ -65,7 +64,7 @@ def variants(
     }
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = get_parser(__doc__)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--size", default="800x1333", metavar="HxW")
@@ -73,7 +72,7 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
     return parser.parse_args(arguments)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     case = f"{args.images} images of {args.size}, {args.boxes} boxes each"
     cases = {case: variants(args.images, *size(args.size), args.boxes, args.device)}

@@ -7,7 +7,6 @@ python benchmarks/varifocal.py --images 16 --locations 22400 --classes 80
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -59,7 +58,7 @@ def variants(
     }
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = get_parser(__doc__)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--locations", type=int, default=22400, help="of an image")
@@ -68,7 +67,7 @@ def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Names
     return parser.parse_args(arguments)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     shape = (args.images, args.locations, args.classes)
     case = f"{args.images} x {args.locations} x {args.classes}"

@@ -12,7 +12,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -38,7 +38,7 @@ class Drawable(NamedTuple):
 
     boxes: np.ndarray
     classes: list[int]
-    scores: Optional[list[float]]
+    scores: list[float] | None
 
 
 def parse_arguments() -> argparse.Namespace:

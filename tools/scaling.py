@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -31,7 +30,7 @@ from vfnet.evaluation.scaling import (
 )
 
 
-def parse_arguments(arguments: Optional[Sequence[str]] = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -115,7 +114,7 @@ def read_report(path: Path, config_file: str) -> Step:
         raise UserError(f"--measured {path} cannot be read as json: {error}") from None
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     cfg = load_config(args.config_file, args.opts)
     step = read_report(args.measured, args.config_file) if args.measured else None

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-OLDEST_PYTHON = (3, 9)
+OLDEST_PYTHON = (3, 10)
 # On no package index, so a tested commit of its repository.
 DETECTRON2 = (
     "git+https://github.com/facebookresearch/detectron2.git"

@@ -46,7 +46,7 @@ def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> C
 def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     """Return Detectron2's predictor with the weights of a whole detector.
 
-    Other than Detectron2's it resizes as INPUT.RESIZE says, and where TEST.AUG.ENABLED is True, its
+    Unlike Detectron2's it resizes as INPUT.RESIZE says, and where TEST.AUG.ENABLED is True, its
     `model` is a `VFNetWithTTA`.
 
     Raises:

@@ -3,7 +3,6 @@
 import colorsys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Union
 
 import numpy as np
 from detectron2.utils.visualizer import Visualizer
@@ -24,7 +23,7 @@ def draw_boxes(
     boxes: np.ndarray,
     classes: Sequence[int],
     names: Sequence[str],
-    scores: Optional[Sequence[float]] = None,
+    scores: Sequence[float] | None = None,
     scale: float = 1.0,
 ) -> np.ndarray:
     """Draw boxes with class names, and scores if given; a class has one colour in all pictures.
@@ -49,7 +48,7 @@ def draw_boxes(
     return drawing.get_image()
 
 
-def write_picture(path: Union[str, Path], image: np.ndarray) -> None:
+def write_picture(path: str | Path, image: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB in the format that the name ends in, aside first, then renamed."""
     with write_aside(path) as stream:
         Image.fromarray(image).save(stream, format=_format_of(Path(path)), quality=95)

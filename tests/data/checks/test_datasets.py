@@ -41,7 +41,7 @@ def test_an_absent_folder_of_images_is_named(make_coco):
     cfg = vfnet.get_cfg()
     cfg.DATASETS.COCO_FORMAT = [["toy", str(file), "no/such/folder"]]
     register_coco_format(cfg)
-    with pytest.raises(UserError, match="toy: no/such/folder is not there. Mend DATASETS.COCO"):
+    with pytest.raises(UserError, match="toy: no/such/folder is not there. Fix DATASETS.COCO"):
         check_datasets(["toy"])
 
 

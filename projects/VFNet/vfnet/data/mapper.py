@@ -2,7 +2,7 @@
 
 import copy
 from functools import partial
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -36,7 +36,7 @@ class CheckedDatasetMapper(DatasetMapper):
             raise UserError(str(error)) from error
         except DECODE_ERRORS as error:
             raise UserError(
-                f"{dataset_dict['file_name']} cannot be decoded ({error}). Mend the file, or take "
+                f"{dataset_dict['file_name']} cannot be decoded ({error}). Fix the file, or take "
                 "the image out of the data set."
             ) from error
 
@@ -74,7 +74,7 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
 
 
 def _augment(
-    augmentations: T.AugmentationList, boxes: Optional[np.ndarray], aug_input: T.AugInput
+    augmentations: T.AugmentationList, boxes: np.ndarray | None, aug_input: T.AugInput
 ) -> T.TransformList:
     if boxes is not None:
         aug_input.boxes = boxes

@@ -3,9 +3,9 @@
 import itertools
 import logging
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Callable, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ def build_train_loader(
     *,
     seed: int,
     start_iter: int = 0,
-    records: Optional[list[Record]] = None,
+    records: list[Record] | None = None,
 ) -> Iterable[list[dict[str, Any]]]:
     """Build the endless training loader of this process.
 

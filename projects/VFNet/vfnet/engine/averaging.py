@@ -6,7 +6,8 @@ it when the run has ended.
 
 import logging
 import os
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase

@@ -3,8 +3,8 @@
 import logging
 import os
 import uuid
-from collections.abc import Sequence
-from typing import Any, Callable, Optional
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from detectron2.engine import HookBase, hooks
@@ -22,7 +22,7 @@ def score_name(test_sets: Sequence[str]) -> str:
     return f"{test_sets[0]}/bbox/AP" if len(set(test_sets)) > 1 else "bbox/AP"
 
 
-def latest_score(storage: EventStorage, name: str) -> Optional[float]:
+def latest_score(storage: EventStorage, name: str) -> float | None:
     """Return a score if it was stored at this very iteration; None: there was none to store."""
     value, iteration = storage.latest().get(name, (None, None))
     return value if iteration == storage.iter else None

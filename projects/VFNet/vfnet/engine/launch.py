@@ -5,8 +5,8 @@ import gc
 import os
 import re
 import sys
-from collections.abc import Iterator
-from typing import Any, Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from detectron2.engine import launch as spawn

@@ -1,7 +1,6 @@
 """Statistics of batch norms for weights that were never trained as they are, as averaged ones."""
 
-from collections.abc import Iterable
-from typing import Callable
+from collections.abc import Callable, Iterable
 
 from detectron2.utils.events import EventStorage
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats

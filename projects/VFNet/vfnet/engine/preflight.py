@@ -4,9 +4,9 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Callable, Optional, TypeVar
+from typing import TypeVar
 
 import torch
 from detectron2.config import CfgNode
@@ -40,7 +40,7 @@ _BUILD_ERRORS = (ArithmeticError, AssertionError, KeyError, ValueError)
 T = TypeVar("T")
 
 
-def agree(check: Callable[[], T], *, everywhere: bool = False) -> Optional[T]:
+def agree(check: Callable[[], T], *, everywhere: bool = False) -> T | None:
     """Run a check once per machine; where it fails, fail on every process of the job.
 
     Args:

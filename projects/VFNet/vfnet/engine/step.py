@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Iterable, Mapping
 from statistics import fmean
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class StepTrainer(SimpleTrainer):
         *,
         seed: int = 0,
         device_type: str = "cpu",
-        precision: Optional[torch.dtype] = None,
+        precision: torch.dtype | None = None,
     ) -> None:
         """
         Args:
@@ -126,7 +126,7 @@ class StepTrainer(SimpleTrainer):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
-def autocast_precision(enabled: bool, precision: str, device_type: str) -> Optional[torch.dtype]:
+def autocast_precision(enabled: bool, precision: str, device_type: str) -> torch.dtype | None:
     """Translate SOLVER.AMP into the type that autocast computes in; None: no autocast.
 
     Raises:
@@ -150,7 +150,7 @@ def check_finite(
     largest_gradient: torch.Tensor,
     batch: list[dict[str, Any]],
     iteration: int,
-    others: Optional[Mapping[str, torch.Tensor]] = None,
+    others: Mapping[str, torch.Tensor] | None = None,
 ) -> list[dict[str, float]]:
     """Raise on every process when a loss or a gradient of any process is infinite or NaN.
 

@@ -6,7 +6,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -71,7 +71,7 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
-    def train(self) -> Optional[dict]:
+    def train(self) -> dict | None:
         """Train from `start_iter` to `max_iter`; a finished run is only evaluated again.
 
         Raises:
@@ -187,7 +187,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(
-        cls, cfg: CfgNode, dataset_name: str, output_folder: Optional[str] = None
+        cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
         """Score with COCO's metrics; detections are written to OUTPUT_DIR/inference by default.
 

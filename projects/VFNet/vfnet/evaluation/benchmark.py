@@ -1,8 +1,8 @@
 """Measuring time: several variants in turns, each told apart into the parts that it marks."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Callable, NamedTuple, Optional, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ class Watch(Protocol):
     def skip(self) -> None:
         """What came since the last mark does not count."""
 
-    def total(self, name: str, parts: Optional[Sequence[str]] = None) -> None:
+    def total(self, name: str, parts: Sequence[str] | None = None) -> None:
         """Call several parts together `name`; None: all that were marked so far."""
 
 
@@ -57,7 +57,7 @@ class Stopwatch:
     def skip(self) -> None:
         self.last = self._now()
 
-    def total(self, name: str, parts: Optional[Sequence[str]] = None) -> None:
+    def total(self, name: str, parts: Sequence[str] | None = None) -> None:
         self.seconds[name] = sum(self.seconds[part] for part in parts or self.parts)
 
     def _now(self) -> float:

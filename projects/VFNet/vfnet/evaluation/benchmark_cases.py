@@ -1,10 +1,9 @@
 """What the scripts of benchmarks/ share: variants of one computation, case by case, one table."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Callable, Optional
 
 from torch import Tensor
 
@@ -78,7 +77,7 @@ def run_cases(
 def report(
     args: argparse.Namespace,
     results: Mapping[str, Mapping[str, Value]],
-    samples: Optional[Samples] = None,
+    samples: Samples | None = None,
 ) -> None:
     """Print the machine and the table, and write the json file that was asked for."""
     print(describe(args.device))

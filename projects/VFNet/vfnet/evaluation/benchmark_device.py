@@ -1,7 +1,5 @@
 """Where a benchmark computes and in which precision."""
 
-from typing import Optional
-
 import torch
 
 from ..errors import UserError
@@ -25,7 +23,7 @@ def check_device(device: str, precision: str = "float32") -> None:
 
 
 def autocast(
-    device: str, precision: Optional[torch.dtype], cache_enabled: bool = True
+    device: str, precision: torch.dtype | None, cache_enabled: bool = True
 ) -> torch.autocast:
     """What computes in a precision on a device; None: float32, as it is.
 

@@ -3,10 +3,9 @@
 import ctypes
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Callable, Optional
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -34,7 +33,7 @@ class PeakWatch:
     def skip(self) -> None:
         torch.cuda.reset_peak_memory_stats(self.device)
 
-    def total(self, name: str, parts: Optional[Sequence[str]] = None) -> None:
+    def total(self, name: str, parts: Sequence[str] | None = None) -> None:
         self.peaks[name] = max(self.peaks[part] for part in parts or list(self.peaks))
 
 

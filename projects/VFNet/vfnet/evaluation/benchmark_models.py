@@ -6,10 +6,10 @@ fixed batch norms take the statistics of the batch, and the last layer of the sc
 shifted so that a given number of candidates passes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import torch
 from detectron2 import model_zoo
@@ -53,7 +53,7 @@ class Workload(NamedTuple):
     batch: int = 1
     boxes: int = 30
     candidates: int = 1000
-    precision: Optional[torch.dtype] = None
+    precision: torch.dtype | None = None
     seed: int = 0
 
     def config(self) -> CfgNode:

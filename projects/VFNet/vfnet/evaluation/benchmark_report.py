@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import detectron2
 import torch
@@ -18,7 +18,7 @@ from ..utils.files import write_aside
 from .benchmark import Samples, Summary
 
 # Seconds with their spread, bytes, or a plain number.
-Value = Union[Summary, int, float]
+Value = Summary | int | float
 
 # Variant -> row -> what was measured.
 Results = Mapping[str, Mapping[str, Value]]
@@ -57,7 +57,7 @@ def _amounts(rows: Mapping[str, Value]) -> dict[str, float]:
     }
 
 
-def _text(value: Optional[Value]) -> str:
+def _text(value: Value | None) -> str:
     if value is None:
         return "-"
     if isinstance(value, Summary):
@@ -72,7 +72,7 @@ def _digits(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.3f}"
 
 
-def as_json(results: Results, samples: Optional[Samples] = None) -> dict[str, Any]:
+def as_json(results: Results, samples: Samples | None = None) -> dict[str, Any]:
     """Results in seconds and bytes, their ratios, and every sample behind them."""
     values = {
         name: {row: v._asdict() if isinstance(v, Summary) else v for row, v in rows.items()}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from detectron2.modeling import detector_postprocess
@@ -47,7 +47,7 @@ class Bench:
         # The inside of a graph cannot be timed.
         self.has_inside = subject.variant in ("", *PRECISIONS)
         # Of a variant: how its detections differ from the plain model's.
-        self.agreement: Optional[Agreement] = None
+        self.agreement: Agreement | None = None
         if subject.variant:
             expected = self.detections()
             self._apply(subject.variant)

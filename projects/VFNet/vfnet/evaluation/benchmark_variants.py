@@ -4,8 +4,8 @@ A way changes a model in place, so that `model(batch)` goes that way. What follo
 candidates, suppression - has sizes that depend on the data and is left as it is.
 """
 
-from collections.abc import Sequence
-from typing import Any, Callable, NamedTuple, Optional, Union
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.structures import Instances
@@ -44,7 +44,7 @@ def check_variant(variant: str, device: str) -> None:
 
 
 def apply_variant(
-    variant: str, model: nn.Module, images: Tensor, precision: Optional[torch.dtype]
+    variant: str, model: nn.Module, images: Tensor, precision: torch.dtype | None
 ) -> None:
     """Let a model's backbone and head run in a way of `check_variant`, precisions apart.
 
@@ -67,7 +67,7 @@ def apply_variant(
     model.backbone.forward, model.head.forward = backbone, head
 
 
-Tensors = Union[Tensor, Sequence[Tensor]]
+Tensors = Tensor | Sequence[Tensor]
 
 
 class CapturedGraph:

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from tabulate import tabulate
@@ -77,7 +77,7 @@ class VFNetEvaluator(COCOEvaluator):
             else sorted(self._coco_api.getCatIds())
         )
 
-    def evaluate(self, img_ids: Optional[Sequence[int]] = None) -> dict[str, Any]:
+    def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, Any]:
         """Compute the metrics; see `COCOEvaluator.evaluate`. Empty on other processes."""
         results = super().evaluate(img_ids)
         if "bbox" not in results:

@@ -6,7 +6,7 @@ backward pass still runs, as in PyTorch's `DistributedDataParallel`. Nothing in 
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from ..errors import UserError
 
@@ -27,7 +27,7 @@ class Step(NamedTuple):
     seconds: float
     backward: float  # seconds of it that the all-reduce can hide behind
     images: int
-    peak_bytes: Optional[int] = None  # None: not measured
+    peak_bytes: int | None = None  # None: not measured
 
 
 class Recipe(NamedTuple):
@@ -108,7 +108,7 @@ def loaders_needed(images_a_second: float, rate_of_one: float) -> int:
     return math.ceil(images_a_second / rate_of_one)
 
 
-def ddp_peak_bytes(step: Step, gradient_bytes: int) -> Optional[int]:
+def ddp_peak_bytes(step: Step, gradient_bytes: int) -> int | None:
     """Peak memory of a worker: its step's, and the buckets, a second copy of the gradient."""
     return None if step.peak_bytes is None else step.peak_bytes + gradient_bytes
 

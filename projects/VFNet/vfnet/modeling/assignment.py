@@ -4,7 +4,6 @@ Naming convention: M = ground-truth boxes, k = candidates of a level, C = candid
 """
 
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ def atss_match(
     strides: Sequence[int],
     topk: int = 9,
     anchor_scale: float = 8.0,
-    valid_sizes: Optional[Sequence[tuple[int, int]]] = None,
+    valid_sizes: Sequence[tuple[int, int]] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the positive locations of one image and the box that each of them learns.
 

@@ -1,9 +1,9 @@
 """From predictions at all locations to candidates, of all levels and images in one go."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import torch
 from detectron2.layers import shapes_to_tensor

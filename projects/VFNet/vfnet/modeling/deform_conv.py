@@ -4,7 +4,7 @@ The layers are Detectron2's, parameters and names included; its kernel, which ru
 float32 alone, is replaced by torchvision's, which runs forward and backward everywhere.
 """
 
-from typing import Callable, Optional
+from collections.abc import Callable
 
 import torch
 from detectron2.layers import Conv2d, ModulatedDeformConv
@@ -66,8 +66,8 @@ class DeformConvWithOffset(AnyDeviceDeformConv):
         out_channels: int,
         *,
         stride: int = 1,
-        norm: Optional[nn.Module] = None,
-        activation: Optional[Callable[[Tensor], Tensor]] = None,
+        norm: nn.Module | None = None,
+        activation: Callable[[Tensor], Tensor] | None = None,
     ):
         super().__init__(
             in_channels,

@@ -1,7 +1,5 @@
 """Detectron2's convolution with less work: batch norms folded in, Winograd's form where it pays."""
 
-from typing import Optional
-
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import Tensor, nn
 
@@ -42,5 +40,5 @@ def use_fast_convolutions(module: nn.Module) -> None:
             child.__class__ = FastConv2d
 
 
-def _is_fixed_batch_norm(norm: Optional[nn.Module]) -> bool:
+def _is_fixed_batch_norm(norm: nn.Module | None) -> bool:
     return isinstance(norm, (nn.BatchNorm2d, FrozenBatchNorm2d)) and not norm.training

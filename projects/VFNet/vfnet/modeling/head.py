@@ -1,7 +1,8 @@
 """The head of VFNet, shared by all pyramid levels (paper, section 3.3 to 3.5). No loss in it."""
 
 import math
-from typing import Callable, NamedTuple, Optional
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -180,7 +181,7 @@ def bounded_exp(raw: Tensor, scale: Tensor) -> Tensor:
 
 def _conv_norm_relu(in_channels: int, out_channels: int, norm: str) -> Conv2d:
     activation: Callable[[Tensor], Tensor] = F.relu_
-    norm_layer: Optional[nn.Module] = get_norm(norm, out_channels)
+    norm_layer: nn.Module | None = get_norm(norm, out_channels)
     return Conv2d(
         in_channels,
         out_channels,

@@ -4,8 +4,9 @@ Naming convention: p = predicted probability, q = target score (IoU of the predi
 ground truth at the ground-truth class of a positive location, 0 elsewhere).
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import torch
 from fvcore.nn import sigmoid_focal_loss

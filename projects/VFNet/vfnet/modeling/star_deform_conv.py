@@ -5,7 +5,7 @@ deformable convolution. Detectron2's kernel does that on CUDA in float32. Elsewh
 export, other devices) `gather_convolution` takes the same sum.
 """
 
-from typing import Callable, Optional
+from collections.abc import Callable
 
 import torch
 from detectron2 import _C
@@ -57,11 +57,11 @@ class StarDeformConv(ModulatedDeformConv):
         self,
         in_channels: int,
         out_channels: int,
-        activation: Optional[Callable[[Tensor], Tensor]] = None,
+        activation: Callable[[Tensor], Tensor] | None = None,
     ):
         super().__init__(in_channels, out_channels, 3, padding=1, bias=False, activation=activation)
 
-    def forward(self, x: Tensor, offset: Tensor, points: Optional[SamplingPoints] = None) -> Tensor:
+    def forward(self, x: Tensor, offset: Tensor, points: SamplingPoints | None = None) -> Tensor:
         """Convolve x (N, C, H, W) at `offset` (N, 18, H, W) -> (N, Cout, H, W).
 
         `points`, from `sampling_points(offset)`, lets the two star convolutions of a level share

@@ -1,7 +1,7 @@
 """From candidates to detections: what overlaps a better box is suppressed, or loses score."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Callable
 
 import torch
 from detectron2.layers import batched_nms

@@ -1,7 +1,7 @@
 """VFNet, the detector: features -> losses, or -> Instances (https://arxiv.org/abs/2008.13367)."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -55,7 +55,7 @@ class VFNet(DenseDetector):
         refined_box_loss_weight: float = 2.0,
         candidate_rule: CandidateRule,
         suppression: Suppression,
-        autocast_test: Optional[torch.dtype] = None,
+        autocast_test: torch.dtype | None = None,
     ):
         """
         Args:

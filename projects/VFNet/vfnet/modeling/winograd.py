@@ -7,7 +7,7 @@ PyTorch's convolution on x86 does not.
 """
 
 import math
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ MIN_CHANNELS, MIN_TILES, MIN_TILES_OF_IMAGE = 128, 128, 60
 TILES_AT_ONCE = 70
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Optional[Tensor], *arguments: Any) -> Tensor:
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Tensor:
     """`F.conv2d`, as Winograd's where that is faster.
 
     The two differ by rounding (1e-5); an input that is not finite spoils the whole tile around it;
@@ -77,14 +77,14 @@ class WinogradConvolution(Function):
     """The convolution with its gradients, which are taken by Winograd's transforms too."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         # Not a view of the tiles: what follows may work in place.
         return winograd_convolution(x, weight, bias).detach()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         grad_x = grad_weight = grad_bias = None
@@ -97,7 +97,7 @@ class WinogradConvolution(Function):
         return grad_x, grad_weight, grad_bias
 
 
-def winograd_convolution(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
+def winograd_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolve x (N, C, H, W) with 3x3 kernels (Cout, C, 3, 3), stride 1 and padding 1.
 
     Returns:

@@ -1,7 +1,7 @@
 """SGD with the three kinds of parameters that the reference implementation distinguishes."""
 
 import functools
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -59,8 +59,8 @@ def parameter_groups(
     *,
     lr: float,
     weight_decay: float,
-    weight_decay_norm: Optional[float] = None,
-    weight_decay_bias: Optional[float] = None,
+    weight_decay_norm: float | None = None,
+    weight_decay_bias: float | None = None,
     bias_lr_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Sort the trainable parameters into at most three groups, each parameter once.
@@ -82,7 +82,7 @@ def parameter_groups(
                 seen.add(parameter)
                 kinds[_kind(module_name, module, name)].append(parameter)
 
-    def decay(value: Optional[float]) -> float:
+    def decay(value: float | None) -> float:
         return weight_decay if value is None else value
 
     groups = [

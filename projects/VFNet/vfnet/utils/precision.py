@@ -1,7 +1,5 @@
 """What a network computes in where its layers allow it: a name of the config to autocast's type."""
 
-from typing import Optional
-
 import torch
 
 from ..errors import UserError
@@ -9,7 +7,7 @@ from ..errors import UserError
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def autocast_type(key: str, name: str, device_type: str) -> Optional[torch.dtype]:
+def autocast_type(key: str, name: str, device_type: str) -> torch.dtype | None:
     """The type for `torch.autocast`; None for float32, which needs none.
 
     Args:

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from detectron2.structures import BoxMode
 
@@ -45,7 +45,7 @@ def clean_boxes(records: Sequence[Record], strict: bool = False) -> list[Record]
     message = _describe(findings, "left out", "clipped")
     if message and strict:
         raise UserError(
-            f"DATASETS.STRICT: {message} Mend the annotations, or set DATASETS.STRICT False to "
+            f"DATASETS.STRICT: {message} Fix the annotations, or set DATASETS.STRICT False to "
             "leave such boxes out and clip those that stick out."
         )
     if message:
@@ -68,7 +68,7 @@ def describe_bad_boxes(records: Sequence[Record], strict: bool = False) -> str:
     )
     if message and strict:
         raise UserError(
-            f"DATASETS.STRICT: {message} Mend the annotations, or set DATASETS.STRICT False to "
+            f"DATASETS.STRICT: {message} Fix the annotations, or set DATASETS.STRICT False to "
             "evaluate with such boxes."
         )
     return message
@@ -81,7 +81,7 @@ def _inspect(records: Sequence[Record]) -> tuple[list[Record], _Findings]:
     if findings.invalid:
         raise UserError(
             f"{len(findings.invalid)} boxes are not finite or have a negative side: "
-            f"{name_first(findings.invalid)} Mend the annotations."
+            f"{name_first(findings.invalid)} Fix the annotations."
         )
     return cleaned, findings
 
@@ -117,7 +117,7 @@ def _clean_record(record: Record, findings: _Findings) -> Record:
     return {**record, "annotations": annotations}
 
 
-def _clean_annotation(annotation: dict, record: Record, findings: _Findings) -> Optional[dict]:
+def _clean_annotation(annotation: dict, record: Record, findings: _Findings) -> dict | None:
     name = f"{record['file_name']} {list(annotation['bbox'])}"
     box = _corners(annotation, name)
     x0, y0, x1, y1 = box

@@ -3,8 +3,8 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any, Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from detectron2.utils.file_io import PathManager
 
@@ -173,7 +173,7 @@ def _refuser(json_file: str, what: str, describe: Callable[[dict], str]) -> Call
         bad = list(items)
         if bad:
             raise UserError(
-                f"{json_file}: {len(bad)} {what} {kind}: {name_first(bad, describe)} Mend the file."
+                f"{json_file}: {len(bad)} {what} {kind}: {name_first(bad, describe)} Fix the file."
             )
 
     return refuse

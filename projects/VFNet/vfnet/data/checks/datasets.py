@@ -53,7 +53,7 @@ def _check_files(name: str) -> None:
 
 def _advice(name: str) -> str:
     if _is_from_config(name):
-        return "Mend DATASETS.COCO_FORMAT."
+        return "Fix DATASETS.COCO_FORMAT."
     root = os.environ.get("DETECTRON2_DATASETS", "datasets")
     return (
         "Set the environment variable DETECTRON2_DATASETS to the folder that holds coco/ "

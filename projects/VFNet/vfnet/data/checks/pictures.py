@@ -2,7 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Optional
+from typing import Any
 
 from detectron2.utils.file_io import PathManager
 from PIL import ExifTags, Image
@@ -35,7 +35,7 @@ def check_images(records: list[dict[str, Any]]) -> None:
     if problems:
         raise UserError(
             f"{len(problems)} of {len(records)} pictures cannot be used: {name_first(problems)} "
-            "Mend the files, or take the images out of the data set."
+            "Fix the files, or take the images out of the data set."
         )
 
 
@@ -55,7 +55,7 @@ def picture_size(file_name: str) -> tuple[int, int]:
         raise UserError(f"{file_name} cannot be read as a picture ({error})") from error
 
 
-def _find_problem(record: dict[str, Any]) -> Optional[str]:
+def _find_problem(record: dict[str, Any]) -> str | None:
     try:
         size = picture_size(record["file_name"])
     except UserError as error:

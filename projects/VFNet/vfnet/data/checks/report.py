@@ -1,7 +1,7 @@
 """How the data part names items in its messages: all counted, the first ten by name."""
 
-from collections.abc import Sequence
-from typing import Callable, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 Item = TypeVar("Item")
 

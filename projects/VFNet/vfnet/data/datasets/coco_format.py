@@ -162,12 +162,12 @@ def _take_classes(vfnet: CfgNode, name: str, classes: list[str]) -> None:
     if vfnet.NUM_CLASSES not in (_DEFAULT_NUM_CLASSES, len(classes)):
         raise UserError(
             f"MODEL.VFNET.NUM_CLASSES is {vfnet.NUM_CLASSES}, but {name} has {len(classes)} "
-            f"categories ({', '.join(classes)}). Leave NUM_CLASSES out, or mend it."
+            f"categories ({', '.join(classes)}). Leave NUM_CLASSES out, or fix it."
         )
     if vfnet.CLASS_NAMES and list(vfnet.CLASS_NAMES) != classes:
         raise UserError(
             f"MODEL.VFNET.CLASS_NAMES is {list(vfnet.CLASS_NAMES)}, but {name} has {classes}. "
-            "Leave CLASS_NAMES out, or mend it."
+            "Leave CLASS_NAMES out, or fix it."
         )
     if vfnet.NUM_CLASSES != len(classes):
         vfnet.NUM_CLASSES = len(classes)

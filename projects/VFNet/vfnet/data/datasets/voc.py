@@ -7,7 +7,7 @@ import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from ...errors import UserError
 from ...utils.files import write_aside
@@ -67,7 +67,7 @@ def read_voc(annotations: Path, images: Path) -> list[VocImage]:
     if problems:
         raise UserError(
             f"{len(problems)} of {len(files)} xml files in {annotations} cannot be used: "
-            f"{name_first(problems)} Mend or remove them."
+            f"{name_first(problems)} Fix or remove them."
         )
     _log_pictures_without_xml(images, found)
     return [found[name] for name in sorted(found)]
@@ -75,7 +75,7 @@ def read_voc(annotations: Path, images: Path) -> list[VocImage]:
 
 def voc_to_coco(
     images: Sequence[VocImage],
-    classes: Optional[Sequence[str]] = None,
+    classes: Sequence[str] | None = None,
     difficult: str = "keep",
 ) -> dict[str, list[dict[str, Any]]]:
     """Convert images to the content of a json file in COCO's detection format.
@@ -201,9 +201,7 @@ def _read_object(element: ElementTree.Element, file: Path) -> VocObject:
     )
 
 
-def _number(
-    element: Optional[ElementTree.Element], file: Path, default: Optional[float] = None
-) -> float:
+def _number(element: ElementTree.Element | None, file: Path, default: float | None = None) -> float:
     if element is None and default is not None:
         return default
     text = None if element is None else element.text
@@ -224,7 +222,7 @@ def _log_pictures_without_xml(images: Path, found: dict[str, VocImage]) -> None:
         logger.warning(f"{len(lonely)} pictures without an xml left out: {name_first(lonely)}")
 
 
-def _category_ids(images: Sequence[VocImage], classes: Optional[Sequence[str]]) -> dict[str, int]:
+def _category_ids(images: Sequence[VocImage], classes: Sequence[str] | None) -> dict[str, int]:
     found: dict[str, str] = {}  # class: the first image that has it
     for image in images:
         for item in image.objects:
@@ -237,7 +235,7 @@ def _category_ids(images: Sequence[VocImage], classes: Optional[Sequence[str]]) 
     if unknown:
         raise UserError(
             f"{len(unknown)} classes are not among {', '.join(classes)}: {name_first(unknown)} "
-            "Name them too, or mend the xml."
+            "Name them too, or fix the xml."
         )
     return {name: number for number, name in enumerate(classes, start=1)}
 

@@ -1,7 +1,5 @@
 """Random crops that keep something to detect."""
 
-from typing import Optional
-
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
@@ -32,7 +30,7 @@ class CropWithBox(T.Augmentation):
         super().__init__()
         self._init(locals())
 
-    def get_transform(self, image: np.ndarray, boxes: Optional[np.ndarray]) -> T.Transform:
+    def get_transform(self, image: np.ndarray, boxes: np.ndarray | None) -> T.Transform:
         """Draw a crop; `image` is (H, W) or (H, W, C), `boxes` (N, 4) xyxy in pixels or None."""
         for _ in range(self.max_tries):
             transform = self.crop.get_transform(image)

@@ -1,7 +1,6 @@
 """Resizing: as mmcv does it, for weights that were trained with it, and by two drawn bounds."""
 
-from collections.abc import Sequence
-from typing import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np

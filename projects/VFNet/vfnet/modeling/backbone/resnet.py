@@ -37,7 +37,7 @@ class VFNetResNet(ResNet):
         """
         Args:
             norm_eval: batch norms keep their running statistics while it trains. Their scale and
-                shift still learn unless frozen, other than in `FrozenBatchNorm2d`.
+                shift still learn unless frozen, unlike in `FrozenBatchNorm2d`.
             channels_last: without gradients, compute with the channels of a pixel side by side;
                 what follows keeps that layout.
         """
