@@ -5,12 +5,18 @@
 PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 
-.PHONY: help demo test lint setup clean
+# What changes how numbers are rounded: threads, and instruction sets of PyTorch and of oneDNN.
+ROUNDINGS := MACHINE=its-own OMP_NUM_THREADS=1 OMP_NUM_THREADS=4 \
+	ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 \
+	ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2
+
+.PHONY: help demo test lint portability setup clean
 
 help:
 	@echo "make demo    train a small VFNet on drawn shapes"
 	@echo "make test    run all tests"
 	@echo "make lint    check format, style and types"
+	@echo "make portability    run the tests of parity as other processors round"
 	@echo "make setup   make .venv ready, which all others do first"
 	@echo "make clean   remove .venv and caches"
 
@@ -24,6 +30,11 @@ lint: setup
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m mypy
+
+portability: setup
+	@set -e; for setting in $(ROUNDINGS); do \
+		echo "== $$setting"; env $$setting $(VENV_PYTHON) -m pytest tests -q -m parity; \
+	done
 
 setup:
 	@$(PYTHON) tools/dev/bootstrap.py

@@ -54,6 +54,7 @@ def dense_atss(gt_boxes, feature_sizes, strides, topk=9, anchor_scale=8.0, valid
     return locations, gt_index[locations]
 
 
+@pytest.mark.parity
 def test_the_reference_scenes_are_matched_exactly(repository):
     scenes = torch.load(repository / "tests/reference/atss.pt", weights_only=True)["scenes"]
     assert len(scenes) == 6

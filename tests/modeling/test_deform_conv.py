@@ -1,6 +1,8 @@
 import pytest
 import torch
+from detectron2.layers import get_norm
 from torch.nn import functional as F
+from torchvision.ops import deform_conv2d
 
 from vfnet.modeling.deform_conv import AnyDeviceDeformConv, DeformConvWithOffset
 
@@ -45,6 +47,31 @@ def test_bad_offsets_give_finite_values_and_gradients(value):
     out.square().sum().backward()
     gradients = (x.grad, offset.grad, mask.grad, layer.weight.grad)
     assert all(tensor.isfinite().all() for tensor in (out, *gradients))
+
+
+@pytest.mark.parametrize("norm", ["BN", "GN", ""])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_fixed_norm_is_folded_in_and_nothing_changes(norm, stride):
+    torch.manual_seed(0)
+    layer = AnyDeviceDeformConv(
+        8, 32, 3, stride=stride, padding=1, bias=False, norm=get_norm(norm, 32), activation=F.relu
+    ).eval()
+    for tensor in layer.norm.state_dict().values() if norm else ():
+        if tensor.is_floating_point():
+            torch.nn.init.uniform_(tensor, 0.5, 2.0)
+    x, offset, mask = inputs(size=(9, 7))
+    offset, mask = (tensor[..., ::stride, ::stride].contiguous() for tensor in (offset, mask))
+    plain = deform_conv2d(x, offset, layer.weight, stride=stride, padding=1, mask=mask)
+    expected = F.relu(layer.norm(plain) if norm else plain)
+    torch.testing.assert_close(layer(x, offset, mask), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_exported_graph_holds_torchvisions_operation():
+    layer = DeformConvWithOffset(8, 4)
+    x, _, _ = inputs()
+    traced = torch.jit.trace(layer, (x,), check_trace=False)
+    assert "torchvision::deform_conv2d" in str(traced.inlined_graph)
+    torch.testing.assert_close(traced(x), layer(x), rtol=1e-5, atol=1e-5)
 
 
 def test_a_new_layer_with_offsets_is_half_a_plain_convolution():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torchvision.ops import deform_conv2d
 
 from tests.compare import relative_difference
 from vfnet.modeling import gather_conv
@@ -40,6 +41,25 @@ def test_any_parts_give_values_and_gradients_of_the_whole(monkeypatch, locations
     for actual, wanted in zip(
         torch.autograd.grad(out, inputs, grad, retain_graph=True),
         torch.autograd.grad(expected, inputs, grad),
+    ):
+        assert relative_difference(actual, wanted) < 1e-5
+
+
+@pytest.mark.parametrize(("stride", "height", "width"), [(1, 7, 9), (2, 7, 9), (2, 8, 6)])
+def test_a_modulated_convolution_with_stride_is_torchvisions(stride, height, width):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 6, height, width, generator=generator)
+    size = (-(-height // stride), -(-width // stride))
+    offset = 2 * torch.randn(2, 18, *size, generator=generator)
+    mask = torch.rand(2, 9, *size, generator=generator)
+    weight = 0.1 * torch.randn(5, 6, 3, 3, generator=generator)
+    inputs = [tensor.requires_grad_() for tensor in (x, offset, mask, weight)]
+    out = gather_convolution(x, sampling_points(offset, mask, stride, (height, width)), weight)
+    expected = deform_conv2d(x, offset, weight, stride=stride, padding=1, mask=mask)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
+    grad = torch.randn(out.shape, generator=generator)
+    for actual, wanted in zip(
+        torch.autograd.grad(out, inputs, grad), torch.autograd.grad(expected, inputs, grad)
     ):
         assert relative_difference(actual, wanted) < 1e-5
 

@@ -7,7 +7,7 @@ from detectron2.modeling import Backbone
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
 
-from tests.compare import relative_difference
+from tests.compare import assert_same_detections, relative_difference
 from vfnet import get_cfg
 from vfnet.checkpoint import convert_state_dict
 from vfnet.errors import UserError
@@ -91,6 +91,7 @@ def reference(shared):
     return Reference(shared / "reference" / "head.pt")
 
 
+@pytest.mark.parity
 def test_outputs_are_the_references(reference):
     output = reference.detector.head(reference.features)
     for name, actual in zip(("cls_logits", "distances", "distances_refined"), output):
@@ -98,6 +99,7 @@ def test_outputs_are_the_references(reference):
             assert relative_difference(level, expected) < 1e-4, name
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("case", "empty"), [("losses", ()), ("losses_one_empty_image", (1,)), ("losses_no_gt", (0, 1))]
 )
@@ -112,6 +114,7 @@ def test_losses_are_the_references(reference, case, empty):
         assert losses[names[name]].item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.parity
 def test_gradients_are_the_references(reference):
     sum(reference.losses(reference.gt).values()).backward()
     for feature, expected in zip(reference.features, reference.numbers["grad_feats"]):
@@ -122,6 +125,7 @@ def test_gradients_are_the_references(reference):
         assert relative_difference(parameters[ours].grad, expected) < 1e-3, name
 
 
+@pytest.mark.parity
 def test_targets_are_the_references(reference):
     targets = reference.detector.assign(reference.images, reference.features, reference.gt)
     # The reference lists a level's locations of all images together; ours go image by image.
@@ -145,6 +149,7 @@ def test_targets_are_the_references(reference):
         torch.testing.assert_close(actual, expected_distance[positive], rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parity
 def test_detections_are_the_references(reference):
     with torch.no_grad():
         output = reference.detector.head(reference.features)
@@ -152,10 +157,7 @@ def test_detections_are_the_references(reference):
             reference.images, reference.features, output
         )
     for actual, expected in zip(detections, reference.numbers["detections"]):
-        assert len(actual) == len(expected["scores"])
-        assert torch.equal(actual.pred_classes, expected["classes"])
-        assert (actual.pred_boxes.tensor - expected["boxes"]).abs().max() < 0.05
-        torch.testing.assert_close(actual.scores, expected["scores"], rtol=1e-4, atol=1e-6)
+        assert_same_detections(actual, expected)
 
 
 def test_initialisation():

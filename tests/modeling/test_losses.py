@@ -38,6 +38,7 @@ def dense_targets(labels, scores, num_classes):
     return targets[:, :num_classes]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(("alpha", "gamma", "iou_weighted"), SETTINGS)
 def test_varifocal_loss_and_gradient_are_the_references(reference, alpha, gamma, iou_weighted):
     expected = reference[f"varifocal_alpha{alpha}_gamma{gamma}_weighted{int(iou_weighted)}"]
@@ -48,6 +49,7 @@ def test_varifocal_loss_and_gradient_are_the_references(reference, alpha, gamma,
     assert relative_difference(logits.grad, expected["grad"]) < 1e-6
 
 
+@pytest.mark.parity
 def test_quality_focal_loss_and_gradient_are_the_references(reference):
     expected = reference["quality_focal_beta2"]
     logits = reference["logits"].clone().requires_grad_()
@@ -58,6 +60,7 @@ def test_quality_focal_loss_and_gradient_are_the_references(reference):
     assert relative_difference(logits.grad, expected["grad"]) < 1e-6
 
 
+@pytest.mark.parity
 def test_focal_loss_and_gradient_are_the_references(reference):
     expected = reference["focal_alpha0.25_gamma2"]
     logits = reference["logits"].clone().requires_grad_()
@@ -68,6 +71,7 @@ def test_focal_loss_and_gradient_are_the_references(reference):
     assert relative_difference(logits.grad, expected["grad"]) < 1e-6
 
 
+@pytest.mark.parity
 def test_giou_and_gradient_are_the_references(reference):
     expected = reference["giou"]
     boxes = expected["pred"].clone().requires_grad_()

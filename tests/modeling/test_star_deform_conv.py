@@ -52,6 +52,7 @@ def test_the_star_samples_centre_corners_and_sides_of_the_box():
     torch.testing.assert_close(places, torch.tensor(expected))
 
 
+@pytest.mark.parity
 def test_star_offsets_are_the_references(shared):
     reference = torch.load(shared / "reference" / "head.pt", weights_only=True)
     for level, (distances, expected) in enumerate(

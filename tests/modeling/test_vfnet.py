@@ -6,22 +6,13 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
-from tests.compare import relative_difference
+from tests.compare import assert_same_detections, relative_difference
 from tests.minis import load_mini, model_input
 from vfnet import get_cfg
 from vfnet.checkpoint import convert_state_dict
 from vfnet.errors import UserError
 
 LOSSES = {"loss_cls": "loss_cls", "loss_bbox": "loss_box_init", "loss_bbox_rf": "loss_box_refined"}
-
-
-@pytest.fixture(autouse=True)
-def two_threads():
-    """The reference was made with two: DCNv2 on random weights amplifies rounding a millionfold."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
 
 
 MINIS = ["mini_r50", "mini_r50_dcn", "mini_x50", "mini_r2_50", "mini_r2_50_dcn", "mini_vfnetx"]
@@ -41,19 +32,13 @@ def mini_r50(repository):
     return load_mini(repository / "tests" / "reference", "mini_r50")
 
 
-def check_detections(instances, expected):
-    assert len(instances) == len(expected["scores"])
-    assert torch.equal(instances.pred_classes, expected["classes"])
-    assert (instances.pred_boxes.tensor - expected["boxes"]).abs().max() < 0.05
-    torch.testing.assert_close(instances.scores, expected["scores"], rtol=1e-4, atol=1e-6)
-
-
 def check_losses(losses, expected):
     assert {LOSSES[name] for name in expected} == set(losses)
     for name, value in expected.items():
         assert losses[LOSSES[name]].item() == pytest.approx(value.item(), rel=1e-4), name
 
 
+@pytest.mark.parity
 def test_features_and_outputs_are_the_references(mini):
     model, expected, _ = mini
     model.eval()
@@ -72,14 +57,16 @@ def test_features_and_outputs_are_the_references(mini):
             assert relative_difference(level, reference) < 1e-4, name
 
 
+@pytest.mark.parity
 def test_detections_are_the_references(mini):
     model, expected, _ = mini
     model.eval()
     with torch.no_grad():
         (result,) = model([model_input(expected["image_bgr"])])
-    check_detections(result["instances"], expected["detections"])
+    assert_same_detections(result["instances"], expected["detections"])
 
 
+@pytest.mark.parity
 def test_losses_are_the_references(mini):
     model, expected, _ = mini
     model.train()
@@ -87,13 +74,15 @@ def test_losses_are_the_references(mini):
     check_losses(model(batch), expected["losses"])
 
 
+@pytest.mark.parity
 def test_an_unmodified_default_predictor_gives_the_references_detections(mini):
     _, expected, cfg = mini
     image = expected["image_bgr"].permute(1, 2, 0).numpy()
     result = DefaultPredictor(cfg)(image)
-    check_detections(result["instances"], expected["detections"])
+    assert_same_detections(result["instances"], expected["detections"])
 
 
+@pytest.mark.parity
 def test_a_batch_of_three_sizes_is_the_references(mini_r50, repository):
     model, _, _ = mini_r50
     path = repository / "tests/reference/mini_r50.batch.expected.pt"
@@ -126,7 +115,7 @@ def test_a_batch_of_three_sizes_is_the_references(mini_r50, repository):
     with torch.no_grad():
         results = model([model_input(image["image_bgr"]) for image in expected["images"]])
     for result, detections in zip(results, expected["detections"]):
-        check_detections(result["instances"], detections)
+        assert_same_detections(result["instances"], detections)
 
 
 def test_both_candidate_rules_agree_where_few_locations_are_left(mini_r50):
@@ -232,7 +221,6 @@ def cuda(monkeypatch):
     return torch.device("cuda")
 
 
-# Without DCNv2, which on random weights amplifies rounding a millionfold.
 def test_cuda_gives_the_losses_and_detections_of_the_cpu(mini_r50, cuda):
     model, expected, _ = mini_r50
     model.to(cuda).train()

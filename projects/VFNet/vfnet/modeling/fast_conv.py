@@ -9,21 +9,12 @@ from .winograd import conv2d
 class FastConv2d(Conv2d):
     """Detectron2's `Conv2d` whose batch norm costs nothing while its statistics are fixed.
 
-    norm(w * x) = (s w) * x + (b - s m) with the scale s = gamma / sqrt(var + eps), mean m and
-    shift b. Folded anew at each call, which is cheap against the passes over the output that it
-    saves, so that weights may change at any time; gradients reach them all. While the norm is in
-    training mode, and for norms of another kind, it is the plain layer. Parameters and names are
-    that one's.
+    Parameters and names are that one's.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x (N, C, H, W), normalise, activate."""
-        weight, bias, norm = self.weight, self.bias, self.norm
-        if bias is None and _is_fixed_batch_norm(norm):
-            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-            weight = weight * scale[:, None, None, None]
-            bias = norm.bias - norm.running_mean * scale
-            norm = None
+        weight, bias, norm = folded_norm(self.weight, self.bias, self.norm)
         out = conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
         if norm is not None:
             out = norm(out)
@@ -40,5 +31,18 @@ def use_fast_convolutions(module: nn.Module) -> None:
             child.__class__ = FastConv2d
 
 
-def _is_fixed_batch_norm(norm: nn.Module | None) -> bool:
-    return isinstance(norm, (nn.BatchNorm2d, FrozenBatchNorm2d)) and not norm.training
+def folded_norm(
+    weight: Tensor, bias: Tensor | None, norm: nn.Module | None
+) -> tuple[Tensor, Tensor | None, nn.Module | None]:
+    """Kernel (Cout, ...), bias (Cout,) and norm of a convolution, a fixed batch norm folded in.
+
+    norm(w * x) = (s w) * x + (b - s m) with the scale s = gamma / sqrt(var + eps), mean m and
+    shift b. Folded anew at each call, which is cheap against the passes over the output that it
+    saves, so that weights may change at any time; gradients reach them all. While the norm is in
+    training mode, and for norms of another kind, all three stay as they are.
+    """
+    fixed = isinstance(norm, (nn.BatchNorm2d, FrozenBatchNorm2d)) and not norm.training
+    if bias is not None or not fixed:
+        return weight, bias, norm
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale, None

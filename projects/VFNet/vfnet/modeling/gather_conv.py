@@ -2,6 +2,7 @@
 
 A tap is a bilinear sample of the map: a weighted sum of four rows of the map, seen as a table of
 N * H * W rows of C channels. One matrix product of nine such samples with the kernel follows.
+torchvision's `deform_conv2d` is the same sum; on a CPU it takes longer (docs/performance.md).
 """
 
 from collections.abc import Iterator
@@ -13,8 +14,6 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .deform_conv import finite_offsets
-
 # Locations whose samples, nine times their channels, are held at a time. On a CPU they stay in the
 # cache and need no fresh memory, which takes longer than the samples themselves
 # (benchmarks/star_deform_conv.py); elsewhere they are bounded.
@@ -24,37 +23,60 @@ LOCATIONS_AT_ONCE_ELSEWHERE = 65536
 BACKWARD_FACTOR = 2
 
 
+def finite_offsets(offset: Tensor, height: int, width: int) -> Tensor:
+    """Replace NaN, infinite and huge offsets by one that still points outside the map, float32.
+
+    A sample outside reads 0 and passes no gradient, so the result does not change, but no index
+    overflows and no gradient becomes NaN.
+    """
+    limit = 4.0 * max(height, width) + 64.0
+    return offset.float().nan_to_num(nan=limit).clamp(-limit, limit)
+
+
 class SamplingPoints(NamedTuple):
-    """What the nine taps of L = N * H * W locations read, each a bilinear sample.
+    """What the nine taps of L = N * Hout * Wout locations read, each a bilinear sample.
 
     rows: (L, 9, 4) int64, the four neighbours of a sample in the map seen as (N * H * W, C).
     weights: (L, 9, 4) float32, their bilinear weights; 0 outside the map.
+    size: (Hout, Wout).
     """
 
     rows: Tensor
     weights: Tensor
-
-    def of(self, image: int, n: int) -> "SamplingPoints":
-        """The samples of one of n images, in its own map."""
-        rows, weights = (tensor.chunk(n)[image] for tensor in self)
-        return SamplingPoints(rows - image * len(rows), weights)
+    size: tuple[int, int]
 
 
-def sampling_points(offset: Tensor) -> SamplingPoints:
-    """The samples of a 3x3 deformable convolution of stride 1 with `offset` (N, 18, H, W)."""
-    n, _, height, width = offset.shape
+def sampling_points(
+    offset: Tensor,
+    mask: Tensor | None = None,
+    stride: int = 1,
+    map_size: tuple[int, int] | None = None,
+) -> SamplingPoints:
+    """The samples of a 3x3 deformable convolution with padding 1.
+
+    Args:
+        offset: (N, 18, Hout, Wout), (dy, dx) of each tap in row order, in cells.
+        mask: (N, 9, Hout, Wout), the modulation of each tap; None: all are 1.
+        stride: of the convolution, in cells.
+        map_size: (H, W) of the map; None: (Hout, Wout), as with stride 1.
+    """
+    n, _, out_height, out_width = offset.shape
+    height, width = map_size or (out_height, out_width)
     device = offset.device
     offset = finite_offsets(offset, height, width)
-    dy, dx = offset.view(n, 9, 2, height, width).permute(2, 0, 3, 4, 1)  # (N, H, W, 9) each
+    dy, dx = offset.view(n, 9, 2, out_height, out_width).permute(2, 0, 3, 4, 1)  # (N, H, W, 9) each
     tap = torch.arange(9, device=device)
-    y = dy + (torch.arange(height, device=device)[:, None, None] + tap // 3 - 1)
-    x = dx + (torch.arange(width, device=device)[:, None] + tap % 3 - 1)
+    y = dy + (torch.arange(out_height, device=device)[:, None, None] * stride + tap // 3 - 1)
+    x = dx + (torch.arange(out_width, device=device)[:, None] * stride + tap % 3 - 1)
 
     top, bottom, weight_top, weight_bottom = _neighbours(y, height)
     left, right, weight_left, weight_right = _neighbours(x, width)
     image = torch.arange(n, device=device).view(n, 1, 1, 1) * height
     top, bottom = (image + top) * width, (image + bottom) * width
     rows = (top + left, top + right, bottom + left, bottom + right)
+    if mask is not None:
+        modulation = mask.float().permute(0, 2, 3, 1)  # (N, H, W, 9)
+        weight_top, weight_bottom = weight_top * modulation, weight_bottom * modulation
     weights = (
         weight_top * weight_left,
         weight_top * weight_right,
@@ -62,7 +84,9 @@ def sampling_points(offset: Tensor) -> SamplingPoints:
         weight_bottom * weight_right,
     )
     return SamplingPoints(
-        torch.stack(rows, dim=-1).view(-1, 9, 4), torch.stack(weights, dim=-1).view(-1, 9, 4)
+        torch.stack(rows, dim=-1).view(-1, 9, 4),
+        torch.stack(weights, dim=-1).view(-1, 9, 4),
+        (out_height, out_width),
     )
 
 
@@ -77,7 +101,7 @@ def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 def gather_convolution(x: Tensor, points: SamplingPoints, weight: Tensor) -> Tensor:
-    """Sample x (N, C, H, W) and multiply by the kernel (Cout, C, 3, 3) -> (N, Cout, H, W).
+    """Sample x (N, C, H, W) and multiply by the kernel (Cout, C, 3, 3) -> (N, Cout, Hout, Wout).
 
     Under autocast the product is in its precision, and so is what is returned.
     """
@@ -85,8 +109,16 @@ def gather_convolution(x: Tensor, points: SamplingPoints, weight: Tensor) -> Ten
     exporting = torch.jit.is_tracing() or torch.compiler.is_compiling()
     if n > 1 and x.device.type == "cpu" and not exporting:
         # One by one: each part of the backward pass gives a gradient of the whole table.
+        parts = zip(x.split(1), points.rows.chunk(n), points.weights.chunk(n))
         return torch.cat(
-            [gather_convolution(x[i, None], points.of(i, n), weight) for i in range(n)]
+            [
+                gather_convolution(
+                    image,
+                    SamplingPoints(rows - i * height * width, weights, points.size),
+                    weight,
+                )
+                for i, (image, rows, weights) in enumerate(parts)
+            ]
         )
     # float32 even under autocast: bilinear weights in half precision would move every sample.
     table = x.float().permute(0, 2, 3, 1).reshape(-1, channels)
@@ -95,10 +127,10 @@ def gather_convolution(x: Tensor, points: SamplingPoints, weight: Tensor) -> Ten
         kernel = kernel.to(torch.get_autocast_dtype(x.device.type))
     if exporting:
         # The number of parts would be that of one size for ever.
-        out = _sample(table, *points).to(kernel.dtype) @ kernel
+        out = _sample(table, points.rows, points.weights).to(kernel.dtype) @ kernel
     else:
-        out = _GatherInParts.apply(table, *points, kernel)
-    return out.view(n, height, width, -1).permute(0, 3, 1, 2)
+        out = _GatherInParts.apply(table, points.rows, points.weights, kernel)
+    return out.view(n, *points.size, -1).permute(0, 3, 1, 2)
 
 
 def _sample(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:

@@ -12,8 +12,7 @@ from detectron2 import _C
 from detectron2.layers import ModulatedDeformConv
 from torch import Tensor
 
-from .deform_conv import finite_offsets
-from .gather_conv import SamplingPoints, gather_convolution, sampling_points
+from .gather_conv import SamplingPoints, finite_offsets, gather_convolution, sampling_points
 
 
 def star_offsets(distances: Tensor, stride: int, gradient_scale: float = 0.1) -> Tensor:
