@@ -16,7 +16,9 @@ ALL = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.y
 OVERRIDES = [name for name in ALL if name.startswith("override/")]
 CONFIGURED = [name for name in ALL if name not in OVERRIDES]
 MODELS = [name for name in ALL if name.startswith("vfnet")]
-PUBLISHED = [name for name in ALL if name.startswith(("Base-", "vfnet", "ablation/", "check/"))]
+PUBLISHED = [
+    name for name in ALL if name.startswith(("Base-VFNet", "vfnet", "ablation/", "check/"))
+]
 
 
 def load(name: str) -> CfgNode:
@@ -74,6 +76,7 @@ def test_all_expected_configs_are_there():
         "vfnetx_R2_101_59e_1200",
     }
     assert {
+        "Base-Dense.yaml",
         "Base-VFNet.yaml",
         "check/vfnet_R50_1x_mmdet.yaml",
         "demo/bccd_R18.yaml",
@@ -112,12 +115,13 @@ def test_no_key_stands_twice(name):
     walk(yaml.compose((CONFIGS / name).read_text()))
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGURED if name != "Base-VFNet.yaml"])
+@pytest.mark.parametrize("name", [name for name in CONFIGURED if base_of(name)])
 def test_a_child_holds_only_what_differs_from_its_base(name):
     base = load(base_of(name))
     repeated = [key for key, value in keys_of(name).items() if value_of(base, key) == value]
-    # A model names its depth, though 50 is also Detectron2's default.
+    # A model names its depth, though 50 is also Detectron2's default; a base its detector.
     allowed = {"MODEL.RESNETS.DEPTH"} if base_of(name) == "Base-VFNet.yaml" else set()
+    allowed |= {"MODEL.META_ARCHITECTURE"} if name.startswith("Base-") else set()
     assert set(repeated) <= allowed
 
 
@@ -134,7 +138,7 @@ def test_published_models_share_input_and_optimizer(name):
     assert cfg.MODEL.PIXEL_STD == [58.395, 57.12, 57.375]
     assert not cfg.MODEL.RESNETS.STRIDE_IN_1X1
     assert (cfg.MODEL.RESNETS.NORM, cfg.MODEL.BACKBONE.FREEZE_AT) == ("BN", 2)
-    assert cfg.MODEL.VFNET.BACKBONE_NORM_EVAL
+    assert cfg.MODEL.RESNETS.NORM_EVAL
     assert cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR) == (16, 0.01)
     assert (cfg.SOLVER.MOMENTUM, cfg.SOLVER.NESTEROV, cfg.SOLVER.GAMMA) == (0.9, False, 0.1)
@@ -250,7 +254,7 @@ def test_bccd_recipe():
     resnets, solver = cfg.MODEL.RESNETS, cfg.SOLVER
     assert (resnets.DEPTH, resnets.STEM_OUT_CHANNELS, resnets.RES2_OUT_CHANNELS) == (18, 32, 32)
     assert (resnets.NORM, resnets.ZERO_INIT_RESIDUAL) == ("BN", True)
-    assert (cfg.MODEL.BACKBONE.FREEZE_AT, cfg.MODEL.VFNET.BACKBONE_NORM_EVAL) == (0, False)
+    assert (cfg.MODEL.BACKBONE.FREEZE_AT, cfg.MODEL.RESNETS.NORM_EVAL) == (0, False)
     assert cfg.MODEL.WEIGHTS == ""
     assert cfg.MODEL.FPN.OUT_CHANNELS == cfg.MODEL.VFNET.CONV_CHANNELS == 64
     sizes = (cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN)

@@ -21,7 +21,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ALL = sorted(
     path.relative_to(CONFIGS).with_suffix("").as_posix()
     for path in CONFIGS.rglob("*.yaml")
-    if path.parent.name != "override" and path.name != "Base-VFNet.yaml"
+    if path.parent.name != "override" and not path.name.startswith("Base-")
 )
 
 # Counted in the reference implementation (mmdet 3.3).

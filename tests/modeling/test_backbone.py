@@ -121,9 +121,10 @@ def test_stem_and_res2_are_frozen_and_the_other_norms_learn_with_fixed_statistic
     assert norm.weight.grad.abs().max() > 0
 
 
-def test_norms_learn_their_statistics_where_asked():
+@pytest.mark.parametrize("key", ["RESNETS.NORM_EVAL", "VFNET.BACKBONE_NORM_EVAL"])
+def test_norms_learn_their_statistics_where_asked(key):
     cfg = config()
-    cfg.MODEL.VFNET.BACKBONE_NORM_EVAL = False
+    cfg.merge_from_list([f"MODEL.{key}", False])
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
     backbone = build_backbone(cfg).train()
     norm = backbone.bottom_up.stem.conv1.norm

@@ -3,12 +3,18 @@
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
+from .errors import UserError
+
+# Detectron2's and COCO's count; NUM_CLASSES that is left at it takes over the number of the data.
+DEFAULT_NUM_CLASSES = 80
+
 
 def add_vfnet_config(cfg: CfgNode) -> None:
     """Add VFNet's keys, at their defaults, to a config made by `detectron2.config.get_cfg()`."""
-    _add_model_keys(cfg)
-    _add_loss_keys(cfg.MODEL.VFNET)
-    _add_test_keys(cfg.MODEL.VFNET)
+    _add_vfnet_keys(cfg)
+    # As in the nodes of dense detectors.
+    cfg.MODEL.RETINANET.CLASS_NAMES = []
+    cfg.MODEL.ROI_HEADS.CLASS_NAMES = []
     _add_backbone_keys(cfg)
     _add_augmentation_keys(cfg)
     _add_averaging_keys(cfg.SOLVER)
@@ -25,66 +31,113 @@ def add_vfnet_config(cfg: CfgNode) -> None:
 
 
 def get_cfg() -> CfgNode:
-    """Return Detectron2's default config with VFNet's keys added."""
+    """Return Detectron2's default config with VFNet's keys added, and VFNet as the detector."""
     cfg = get_detectron2_cfg()
     add_vfnet_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "VFNet"
     return cfg
 
 
-def _add_model_keys(cfg: CfgNode) -> None:
-    cfg.MODEL.VFNET = CfgNode()
-    vfnet = cfg.MODEL.VFNET
-    vfnet.NUM_CLASSES = 80
-    # Names of the classes, in order; filled from DATASETS.COCO_FORMAT, so that a dumped config
-    # predicts with names.
-    vfnet.CLASS_NAMES = []
-    vfnet.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
-    # Convolutions of each of the two towers, and their channels.
-    vfnet.NUM_CONVS = 3
-    vfnet.CONV_CHANNELS = 256
-    # Norm of the towers: a name of detectron2.layers.get_norm.
-    vfnet.NORM = "GN"
-    # Foreground probability that the class layer's bias starts from.
-    vfnet.PRIOR_PROB = 0.01
-    # Make the last convolution of both towers a modulated deformable one (DCNv2).
-    vfnet.DEFORM_LAST_CONV = False
+def detector_key(cfg: CfgNode) -> str:
+    """The key of the node that describes the configured detector, such as "MODEL.VFNET".
+
+    It is called as MODEL.META_ARCHITECTURE in capitals; GeneralizedRCNN has its classes in
+    ROI_HEADS.
+
+    Raises:
+        UserError: there is no such node.
+    """
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    name = {"GeneralizedRCNN": "ROI_HEADS"}.get(architecture, architecture.upper())
+    if name not in cfg.MODEL:
+        raise UserError(
+            f"MODEL.META_ARCHITECTURE {architecture} has no node MODEL.{name} that holds its "
+            "classes and thresholds; name one of this project's detectors, such as VFNet"
+        )
+    return f"MODEL.{name}"
+
+
+def detector_node(cfg: CfgNode) -> CfgNode:
+    """The node that describes the configured detector: see `detector_key`."""
+    return cfg.MODEL[detector_key(cfg).partition(".")[2]]
+
+
+def norms_are_fixed(cfg: CfgNode) -> bool:
+    """Whether the backbone's batch norms keep their statistics, by the key's new or old name."""
+    return cfg.MODEL.RESNETS.NORM_EVAL and cfg.MODEL.VFNET.BACKBONE_NORM_EVAL
+
+
+def dense_node(**defaults: object) -> CfgNode:
+    """The keys that every dense detector has, some with `defaults` of its own."""
+    node = CfgNode()
+    _add_network_keys(node)
+    _add_loss_keys(node)
+    _add_test_keys(node)
+    for key, value in defaults.items():
+        node[key] = value
+    return node
+
+
+def _add_vfnet_keys(cfg: CfgNode) -> None:
+    vfnet = dense_node(NUM_CONVS=3, CLS_LOSS="varifocal", BOX_LOSS_WEIGHT=1.5)
+    cfg.MODEL.VFNET = vfnet
     # Switches of the paper's Table 3. False, False: "raw VFNet"; True, False: "+ star".
     vfnet.STAR_FEATURES = True
     vfnet.REFINE_BOX = True
     # Share of the gradient that passes through the star's sampling points into the box.
     vfnet.STAR_GRADIENT_SCALE = 0.1
+    vfnet.REFINED_BOX_LOSS_WEIGHT = 2.0
     # Assignment (ATSS): candidates per level and box; side of the square anchor in strides.
     vfnet.ATSS_TOPK = 9
     vfnet.ANCHOR_SCALE = 8.0
 
 
-def _add_loss_keys(vfnet: CfgNode) -> None:
+def _add_network_keys(node: CfgNode) -> None:
+    node.NUM_CLASSES = DEFAULT_NUM_CLASSES
+    # Names of the classes, in order; filled from DATASETS.COCO_FORMAT, so that a dumped config
+    # predicts with names.
+    node.CLASS_NAMES = []
+    node.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    # Convolutions of each of the two towers, and their channels.
+    node.NUM_CONVS = 4
+    node.CONV_CHANNELS = 256
+    # Norm of the towers: a name of detectron2.layers.get_norm.
+    node.NORM = "GN"
+    # Foreground probability that the class layer's bias starts from.
+    node.PRIOR_PROB = 0.01
+    # Make the last convolution of both towers a modulated deformable one (DCNv2).
+    node.DEFORM_LAST_CONV = False
+
+
+def _add_loss_keys(node: CfgNode) -> None:
     # "varifocal", "quality_focal" or "focal".
-    vfnet.CLS_LOSS = "varifocal"
-    vfnet.VARIFOCAL_ALPHA = 0.75
-    vfnet.VARIFOCAL_GAMMA = 2.0
-    vfnet.VARIFOCAL_IOU_WEIGHTED = True
-    vfnet.CLS_LOSS_WEIGHT = 1.0
-    vfnet.BOX_LOSS_WEIGHT = 1.5
-    vfnet.REFINED_BOX_LOSS_WEIGHT = 2.0
+    node.CLS_LOSS = "focal"
+    node.VARIFOCAL_ALPHA = 0.75
+    node.VARIFOCAL_GAMMA = 2.0
+    node.VARIFOCAL_IOU_WEIGHTED = True
+    node.QUALITY_FOCAL_BETA = 2.0
+    node.FOCAL_ALPHA = 0.25
+    node.FOCAL_GAMMA = 2.0
+    node.CLS_LOSS_WEIGHT = 1.0
+    node.BOX_LOSS_WEIGHT = 2.0
 
 
-def _add_test_keys(vfnet: CfgNode) -> None:
-    vfnet.SCORE_THRESH_TEST = 0.05
+def _add_test_keys(node: CfgNode) -> None:
+    node.SCORE_THRESH_TEST = 0.05
     # Candidates per level before suppression.
-    vfnet.TOPK_CANDIDATES_TEST = 1000
+    node.TOPK_CANDIDATES_TEST = 1000
     # "pair": score above the threshold, then the best (location, class) pairs of a level (mmdet 3
     # and Detectron2); "location": the best locations of a level by their best class (the official
     # implementation).
-    vfnet.CANDIDATE_TEST = "pair"
-    vfnet.NMS_THRESH_TEST = 0.6
+    node.CANDIDATE_TEST = "pair"
+    node.NMS_THRESH_TEST = 0.6
     # "nms", "soft_nms_linear" or "soft_nms_gaussian".
-    vfnet.NMS_TYPE = "nms"
-    vfnet.SOFT_NMS_SIGMA = 0.5
-    vfnet.SOFT_NMS_MIN_SCORE = 0.001
+    node.NMS_TYPE = "nms"
+    node.SOFT_NMS_SIGMA = 0.5
+    node.SOFT_NMS_MIN_SCORE = 0.001
     # What inference computes in: "float32", "bfloat16" or "float16" (a CPU: not float16). Weights,
     # boxes and scores stay float32. Training has SOLVER.AMP.
-    vfnet.PRECISION_TEST = "float32"
+    node.PRECISION_TEST = "float32"
 
 
 def _add_augmentation_keys(cfg: CfgNode) -> None:
@@ -129,6 +182,8 @@ def _add_averaging_keys(solver: CfgNode) -> None:
 def _add_backbone_keys(cfg: CfgNode) -> None:
     # Batch norms of the backbone keep their running statistics while training; their scale and
     # shift still learn where they are not frozen. Set False to train from scratch.
+    cfg.MODEL.RESNETS.NORM_EVAL = True
+    # Its old name, still read: False in either key is False.
     cfg.MODEL.VFNET.BACKBONE_NORM_EVAL = True
     # Start each residual block as the identity: the scale of its last norm is 0. For training from
     # scratch; loaded weights overwrite it.

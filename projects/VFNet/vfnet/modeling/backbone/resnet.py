@@ -17,6 +17,7 @@ from detectron2.modeling.backbone.resnet import (
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ...config import norms_are_fixed
 from ...errors import UserError
 from ..deform_conv import AnyDeviceDeformConv
 from ..fast_conv import use_fast_convolutions
@@ -124,7 +125,7 @@ def put_together(cfg: CfgNode, stem: nn.Module, stages: list[list[nn.Module]]) -
         stages,
         out_features=cfg.MODEL.RESNETS.OUT_FEATURES,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
-        norm_eval=cfg.MODEL.VFNET.BACKBONE_NORM_EVAL,
+        norm_eval=norms_are_fixed(cfg),
     )
     use_fast_convolutions(resnet)
     for module in resnet.modules():
