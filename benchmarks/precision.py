@@ -23,7 +23,7 @@ from vfnet.errors import UserError
 from vfnet.evaluation.benchmark_device import autocast, check_device
 from vfnet.evaluation.benchmark_report import describe
 from vfnet.modeling import VFNet
-from vfnet.modeling.levels import flatten_levels
+from vfnet.modeling.locations import flatten_levels
 from vfnet.utils.precision import PRECISIONS
 
 

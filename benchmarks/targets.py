@@ -15,6 +15,7 @@ from vfnet.engine import report_errors
 from vfnet.evaluation.benchmark import Run
 from vfnet.evaluation.benchmark_cases import get_parser, report, run_cases, size, timed
 from vfnet.evaluation.benchmark_models import random_boxes
+from vfnet.modeling.assignment import atss_match_batch
 from vfnet.modeling.targets import Targets, assign_targets
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -37,7 +38,7 @@ def assign(gt_instances: list[Instances], height: int, width: int) -> Targets:
     padded = [-(-side // DIVISIBILITY) * DIVISIBILITY for side in (height, width)]
     sizes = [(-(-padded[0] // stride), -(-padded[1] // stride)) for stride in STRIDES]
     image_sizes = [(height, width)] * len(gt_instances)
-    return assign_targets(gt_instances, image_sizes, sizes, STRIDES, DIVISIBILITY)
+    return assign_targets(gt_instances, image_sizes, sizes, STRIDES, DIVISIBILITY, atss_match_batch)
 
 
 def assign_one_by_one(gt_instances: list[Instances], height: int, width: int) -> Targets:

@@ -23,7 +23,7 @@ from vfnet.evaluation.oracle import (
     build_annotated_loader,
     oracle_scores,
 )
-from vfnet.modeling import VFNet
+from vfnet.modeling.dense import LocationDetector
 from vfnet.predictor import build_predictor, load_prediction_config
 from vfnet.utils.files import write_aside
 
@@ -78,8 +78,11 @@ def main() -> None:
     cfg.freeze()
     records = annotated_records(cfg, dataset, args.num_images or 0)
     model = build_predictor(cfg).model
-    if not isinstance(model, VFNet):
-        raise UserError(f"expected MODEL.META_ARCHITECTURE VFNet, got {type(model).__name__}")
+    if not isinstance(model, LocationDetector):
+        raise UserError(
+            "the oracle study needs a detector whose locations predict boxes, such as "
+            f"MODEL.META_ARCHITECTURE VFNet; got {type(model).__name__}"
+        )
     if args.output:  # before the long part
         if args.output.is_dir():
             raise UserError(f"expected a file to write, got the folder {args.output}: add a name")

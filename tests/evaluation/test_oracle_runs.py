@@ -17,10 +17,9 @@ from vfnet.evaluation.oracle import (
     annotated_records,
     build_annotated_loader,
     oracle_detections,
-    oracle_predictions,
+    oracle_replacement,
     oracle_scores,
 )
-from vfnet.modeling.vfnet import decode
 
 
 def tiny_model(*overrides):
@@ -77,11 +76,10 @@ def test_boxes_at_positives_of_a_random_model_decode_to_their_ground_truth():
     with torch.no_grad():
         _, features, predictions, targets = run_network(model)
     points = model.points(features)
-    replaced = oracle_predictions(predictions, points, targets, "gt_bbox")
-    joined = torch.cat([level.flatten(2) for level in replaced.refined_distances], dim=2)
-    image, location = targets.index // len(points), targets.index % len(points)
-    boxes = decode(points[location], joined[image, :, location])
-    torch.testing.assert_close(boxes, targets.boxes, rtol=0, atol=1e-4)
+    boxes, scores = model.detected_boxes(predictions, points), model.scores(predictions)
+    _, boxes = oracle_replacement(scores, boxes, targets, "gt_bbox")
+    image = targets.index // len(points)
+    torch.testing.assert_close(boxes[targets.index], targets.boxes, rtol=0, atol=1e-4)
     # Both images with ground truth have positives.
     assert set(image.tolist()) == {0, 1}
 
@@ -91,10 +89,12 @@ def test_perfect_boxes_and_classes_are_the_ground_truth_of_each_image_of_a_batch
     model = tiny_model()
     with torch.no_grad():
         images, features, predictions, targets = run_network(model)
-        points = model.points(features)
+        boxes = model.detected_boxes(predictions, model.points(features))
+        scores = model.scores(predictions)
         for kind in ("gt_bbox", "gt_cls_only"):
-            predictions = oracle_predictions(predictions, points, targets, kind)
-        results = model.forward_inference(images, features, predictions)
+            scores, boxes = oracle_replacement(scores, boxes, targets, kind)
+        candidates = model.choose(images, features, scores, boxes)
+        results = [model.suppress(*pair) for pair in zip(candidates, images.image_sizes)]
     for found, given in zip(results, BATCH):
         truth = given["instances"]
         order = found.pred_boxes.tensor[:, 0].argsort()

@@ -3,7 +3,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import box_iou
 
-from vfnet.modeling.assignment import atss_match, atss_match_batch, grid_points
+from vfnet.modeling.assignment import atss_match, atss_match_batch
+from vfnet.modeling.locations import grid_points
 
 STRIDES = (8, 16, 32, 64, 128)
 

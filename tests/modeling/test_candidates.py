@@ -4,6 +4,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vfnet.errors import UserError
 from vfnet.modeling import candidates
+from vfnet.modeling.box_coding import distances_to_boxes
 from vfnet.modeling.candidates import (
     best_locations,
     best_of_groups,
@@ -12,7 +13,7 @@ from vfnet.modeling.candidates import (
     choose_candidates,
     ranks,
 )
-from vfnet.modeling.levels import decode, flatten_levels, level_numbers
+from vfnet.modeling.locations import flatten_levels, level_numbers
 
 
 def one_group(scores):
@@ -74,11 +75,10 @@ def test_all_images_and_levels_at_once_are_each_of_them_alone(name, topk):
 
     scores, distances = levels(classes), [level * 40 for level in levels(4)]
     points = [torch.rand(h * w, 2, generator=generator) * 50 for h, w in sizes]
-    rule = build_candidate_rule(name, 0.4, topk)
+    rule = build_candidate_rule(name, 0.4, topk, prefix="MODEL.X")
     together = choose_candidates(
         flatten_levels(scores),
-        flatten_levels(distances),
-        torch.cat(points),
+        distances_to_boxes(torch.cat(points).repeat(3, 1), flatten_levels(distances)),
         level_numbers(sizes, torch.device("cpu")),
         image_sizes,
         rule,
@@ -89,7 +89,7 @@ def test_all_images_and_levels_at_once_are_each_of_them_alone(name, topk):
         for level_scores, level_distances, level_points in zip(scores, distances, points):
             rows = level_scores[i].flatten(1).T
             location, label, score = rule(rows, one_group(rows))
-            boxes = decode(level_points, level_distances[i].flatten(1).T)[location]
+            boxes = distances_to_boxes(level_points, level_distances[i].flatten(1).T)[location]
             for box, k, s in zip(boxes.tolist(), label.tolist(), score.tolist()):
                 x1, x2 = (min(max(x, 0), width) for x in box[::2])
                 y1, y2 = (min(max(y, 0), height) for y in box[1::2])
@@ -104,11 +104,10 @@ def test_an_image_without_candidates_has_none():
     scores = torch.tensor([[0.1], [0.9]])  # of two images with one location
     none, one = choose_candidates(
         scores,
-        torch.ones(2, 4),
-        torch.tensor([[4.0, 4.0]]),
+        torch.tensor([[3.0, 3.0, 5.0, 5.0]] * 2),
         torch.zeros(1, dtype=torch.int64),
         [(8, 8), (8, 8)],
-        build_candidate_rule("pair", 0.5, 10),
+        build_candidate_rule("pair", 0.5, 10, prefix="MODEL.X"),
     )
     assert none.boxes.shape == (0, 4)
     assert none.scores.shape == none.classes.shape == (0,)
@@ -120,16 +119,15 @@ def test_boxes_that_are_not_finite_raise():
         choose_candidates(
             torch.ones(1, 1),
             torch.full((1, 4), float("nan")),
-            torch.zeros(1, 2),
             torch.zeros(1, dtype=torch.int64),
             [(8, 8)],
-            build_candidate_rule("pair", 0.5, 10),
+            build_candidate_rule("pair", 0.5, 10, prefix="MODEL.X"),
         )
 
 
 def test_an_unknown_rule_is_an_error():
-    with pytest.raises(UserError, match="CANDIDATE_TEST must be .* got 'best'"):
-        build_candidate_rule("best", 0.05, 1000)
+    with pytest.raises(UserError, match="MODEL.X.CANDIDATE_TEST must be .* got 'best'"):
+        build_candidate_rule("best", 0.05, 1000, prefix="MODEL.X")
 
 
 class Operations(TorchDispatchMode):
@@ -150,10 +148,9 @@ def test_more_images_take_no_more_operations(name):
             choose_candidates(
                 torch.rand(n * 9, 3),
                 torch.rand(n * 9, 4),
-                torch.rand(9, 2),
                 torch.arange(9) // 4,
                 [(20, 20)] * n,
-                build_candidate_rule(name, 0.2, 2),
+                build_candidate_rule(name, 0.2, 2, prefix="MODEL.X"),
             )
         return seen.number
 

@@ -7,15 +7,16 @@ from detectron2.modeling import Backbone
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
 
+from tests.builders import classification_loss
 from tests.compare import assert_same_detections, relative_difference
 from vfnet import get_cfg
 from vfnet.checkpoint import convert_state_dict
 from vfnet.errors import UserError
 from vfnet.modeling import VFNet, VFNetHead
+from vfnet.modeling.assignment import atss_match_batch
 from vfnet.modeling.candidates import build_candidate_rule
 from vfnet.modeling.deform_conv import DeformConvWithOffset
 from vfnet.modeling.head import MAX_RAW_DISTANCE, bounded_exp
-from vfnet.modeling.losses import build_classification_loss
 from vfnet.modeling.suppression import build_suppression
 
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
@@ -42,9 +43,12 @@ def build_detector(head):
         pixel_mean=[0.0] * 3,
         pixel_std=[1.0] * 3,
         num_classes=5,
-        classification_loss=build_classification_loss("varifocal"),
-        candidate_rule=build_candidate_rule("pair", 0.05, 1000),
-        suppression=build_suppression("nms", 0.6, 100, 0.5, 0.001),
+        matcher=atss_match_batch,
+        classification_loss=classification_loss("varifocal"),
+        cls_loss_weight=1.0,
+        box_loss_weight=1.5,
+        candidate_rule=build_candidate_rule("pair", 0.05, 1000, prefix="MODEL.VFNET"),
+        suppression=build_suppression("nms", 0.6, 100, 0.5, 0.001, prefix="MODEL.VFNET"),
     )
 
 

@@ -4,17 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.builders import classification_loss
 from tests.compare import relative_difference
 from vfnet.errors import UserError
-from vfnet.modeling.losses import (
-    Positives,
-    build_classification_loss,
-    focal_loss,
-    iou_and_giou,
-    iou_weighted_giou_loss,
-    quality_focal_loss,
-    varifocal_loss,
-)
+from vfnet.modeling.box_losses import iou_and_giou, iou_weighted_giou_loss
+from vfnet.modeling.losses import Positives, focal_loss, quality_focal_loss, varifocal_loss
 
 SETTINGS = [
     (0.75, 2.0, True),
@@ -165,7 +159,7 @@ def test_padding_learns_under_varifocal_loss_alone():
     logits, valid = torch.zeros(2, 3), torch.tensor([True, False])
     none = Positives(*torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0))
     sums = {
-        name: build_classification_loss(name)(logits, none, valid).item()
+        name: classification_loss(name)(logits, none, valid).item()
         for name in ("varifocal", "quality_focal", "focal")
     }
     assert sums["varifocal"] == pytest.approx(6 * 0.75 / 4 * math.log(2))
@@ -175,4 +169,4 @@ def test_padding_learns_under_varifocal_loss_alone():
 
 def test_unknown_classification_loss_is_an_error():
     with pytest.raises(UserError, match="CLS_LOSS must be .* got 'hinge'"):
-        build_classification_loss("hinge")
+        classification_loss("hinge")

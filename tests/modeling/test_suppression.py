@@ -51,15 +51,15 @@ def test_soft_nms_leaves_other_classes_alone_and_stops_at_the_limit():
 
 @pytest.mark.parametrize("name", ["nms", "soft_nms_linear", "soft_nms_gaussian"])
 def test_no_candidate_gives_no_detection(name):
-    suppress = build_suppression(name, 0.6, 100, 0.5, 0.001)
+    suppress = build_suppression(name, 0.6, 100, 0.5, 0.001, prefix="MODEL.X")
     kept, scores = suppress(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
     assert len(kept) == len(scores) == 0
     assert kept.dtype == torch.int64
 
 
 def test_an_unknown_name_is_an_error():
-    with pytest.raises(UserError, match="NMS_TYPE must be .* got 'matrix'"):
-        build_suppression("matrix", 0.6, 100, 0.5, 0.001)
+    with pytest.raises(UserError, match="MODEL.X.NMS_TYPE must be .* got 'matrix'"):
+        build_suppression("matrix", 0.6, 100, 0.5, 0.001, prefix="MODEL.X")
 
 
 def test_soft_nms_without_a_least_score_takes_each_box_once():

@@ -4,7 +4,7 @@ Predictions are replaced by ground truth at the positive locations, before candi
 and suppressed; background keeps its predictions. Which locations are positive, and of which ground
 truth, is what the training assignment says. Nothing is trained.
 
-The table's rows with a centerness do not exist here: VFNet predicts none.
+The table's rows with a centerness need a detector that predicts one, which VFNet does not.
 """
 
 import contextlib
@@ -21,14 +21,13 @@ from detectron2.evaluation import DatasetEvaluator, inference_context
 from detectron2.modeling.postprocessing import detector_postprocess
 from torch import Tensor
 
+from ..config import detector_key, detector_node
 from ..data import build_mapper, check_datasets, check_images
 from ..data.checks.boxes import clean_boxes
 from ..errors import UserError
-from ..modeling.head import HeadOutput
-from ..modeling.levels import decode
-from ..modeling.losses import iou_weighted_giou_loss
+from ..modeling.box_losses import iou_weighted_giou_loss
+from ..modeling.dense import LocationDetector
 from ..modeling.targets import Targets
-from ..modeling.vfnet import VFNet
 from .evaluator import VFNetEvaluator
 
 # The rows. With "_only", the other classes of a positive location get the score 0; without it,
@@ -36,60 +35,49 @@ from .evaluator import VFNetEvaluator
 KINDS = ("plain", "gt_bbox", "gt_cls", "gt_cls_only", "gt_cls_iou", "gt_cls_iou_only")
 METRICS = ("AP", "AP50", "AP75")
 
-# How far scores stay away from 0 and 1, whose logits are infinite.
-SCORE_MARGIN = 1e-6
 
-
-def oracle_predictions(
-    predictions: HeadOutput, points: Tensor, targets: Targets, kind: str
-) -> HeadOutput:
-    """Replace predictions by ground truth at the positive locations (paper, Table 1).
-
-    Scores are written as logits, log(q / (1 - q)), with q from 1e-6 to 1 - 1e-6.
+def oracle_replacement(
+    scores: Tensor, boxes: Tensor, targets: Targets, kind: str
+) -> tuple[Tensor, Tensor]:
+    """Replace scores or boxes by ground truth at the positive locations (paper, Table 1).
 
     Args:
-        predictions: of N images; not changed.
-        points: (R, 2), where the locations stand, in pixels.
-        targets: of N images.
-        kind: "plain": nothing is replaced. "gt_bbox": the box that is detected, the refined one
-            where there is one, becomes the ground-truth box. "gt_cls": the score of the
-            ground-truth class becomes 1, so that all locations of an object tie and suppression
-            cannot tell which has the best box. "gt_cls_iou": it becomes the IoU of the detected
-            box with the ground-truth box, as in training: not clipped to the image, at least 1e-6.
-            "gt_cls_only", "gt_cls_iou_only": the scores of all other classes also become 0.
+        scores, boxes: (N R, K), (N R, 4) of `LocationDetector.scores` and `detected_boxes`; not
+            changed.
+        targets: of the N images.
+        kind: "plain": nothing is replaced. "gt_bbox": the detected box becomes the ground-truth
+            box. "gt_cls": the score of the ground-truth class becomes 1, so that all locations of
+            an object tie and suppression cannot tell which has the best box. "gt_cls_iou": it
+            becomes the IoU of the detected box with the ground-truth box, as in training: not
+            clipped to the image, at least 1e-6. "gt_cls_only", "gt_cls_iou_only": the scores of
+            all other classes also become 0.
+
+    Returns:
+        scores, boxes.
     """
     if kind not in KINDS:
         raise UserError(f"expected a kind among {', '.join(KINDS)}; got {kind!r}")
     if kind == "plain":
-        return predictions
-    detected = predictions.refined_distances or predictions.distances
-    image = torch.div(targets.index, len(points), rounding_mode="floor")  # (P,)
-    location = targets.index % len(points)  # (P,)
-    positive_points = points[location]  # (P, 2)
-
+        return scores, boxes
+    positive = targets.index
     if kind == "gt_bbox":
-        distances = _join_levels(detected)
-        distances[image, :, location] = torch.cat(
-            (positive_points - targets.boxes[:, :2], targets.boxes[:, 2:] - positive_points), dim=1
-        )
-        replaced = _split_levels(distances, detected)
-        if predictions.refined_distances:
-            return predictions._replace(refined_distances=replaced)
-        return predictions._replace(distances=replaced)
-
-    logits = _join_levels(predictions.logits)
-    if kind.startswith("gt_cls_iou"):
-        boxes = decode(positive_points, _join_levels(detected)[image, :, location])
-        _, scores = iou_weighted_giou_loss(boxes, targets.boxes)  # (P,)
-    else:
-        scores = logits.new_ones(len(location))
+        boxes = boxes.clone()
+        boxes[positive] = targets.boxes
+        return scores, boxes
+    scores = scores.clone()
     if kind.endswith("_only"):
-        logits[image, :, location] = logits.new_tensor(0.0).logit(SCORE_MARGIN)
-    logits[image, targets.classes, location] = scores.logit(SCORE_MARGIN)
-    return predictions._replace(logits=_split_levels(logits, predictions.logits))
+        scores[positive] = 0.0
+    if kind.startswith("gt_cls_iou"):
+        _, ious = iou_weighted_giou_loss(boxes[positive], targets.boxes)  # (P,)
+        scores[positive, targets.classes] = ious
+    else:
+        scores[positive, targets.classes] = 1.0
+    return scores, boxes
 
 
-def oracle_detections(model: VFNet, batch: list[dict[str, Any]]) -> dict[str, list[dict]]:
+def oracle_detections(
+    model: LocationDetector, batch: list[dict[str, Any]]
+) -> dict[str, list[dict]]:
     """Detect on images with every kind of replacement; the network runs once.
 
     Args:
@@ -101,21 +89,26 @@ def oracle_detections(model: VFNet, batch: list[dict[str, Any]]) -> dict[str, li
     """
     images, features, predictions = model.predict(batch)
     targets = model.assign(images, features, [item["instances"] for item in batch])
-    points = model.points(features)
+    scores = model.scores(predictions)
+    boxes = model.detected_boxes(predictions, model.points(features))
 
     def detect(kind: str) -> list[dict]:
-        replaced = oracle_predictions(predictions, points, targets, kind)
-        found = model.forward_inference(images, features, replaced)
+        replaced = oracle_replacement(scores, boxes, targets, kind)
+        candidates = model.choose(images, features, *replaced)
         return [
-            {"instances": detector_postprocess(instances, item["height"], item["width"])}
-            for instances, item in zip(found, batch)
+            {
+                "instances": detector_postprocess(
+                    model.suppress(*pair), item["height"], item["width"]
+                )
+            }
+            for pair, item in zip(zip(candidates, images.image_sizes), batch)
         ]
 
     return {kind: detect(kind) for kind in KINDS}
 
 
 def oracle_scores(
-    model: VFNet, batches: Iterable[list[dict[str, Any]]], dataset_name: str
+    model: LocationDetector, batches: Iterable[list[dict[str, Any]]], dataset_name: str
 ) -> dict[str, dict[str, float]]:
     """Score every kind of replacement, in one pass over the data.
 
@@ -142,7 +135,7 @@ def annotated_records(cfg: CfgNode, dataset_name: str, count: int = 0) -> list[d
     """Return the dataset dicts of a data set, their boxes cleaned as for training.
 
     Args:
-        cfg: MODEL.VFNET.NUM_CLASSES and DATASETS.STRICT are read.
+        cfg: the detector's NUM_CLASSES and DATASETS.STRICT are read.
         dataset_name: a registered data set.
         count: how many, spread evenly over the data set; 0, or more than it has: all.
 
@@ -153,10 +146,11 @@ def annotated_records(cfg: CfgNode, dataset_name: str, count: int = 0) -> list[d
     check_datasets([dataset_name])
     records = DatasetCatalog.get(dataset_name)  # sets the classes of what is registered lazily
     classes = len(MetadataCatalog.get(dataset_name).get("thing_classes", ()))
-    if classes != cfg.MODEL.VFNET.NUM_CLASSES:
+    expected = detector_node(cfg).NUM_CLASSES
+    if classes != expected:
         raise UserError(
-            f"{dataset_name} has {classes} classes, but MODEL.VFNET.NUM_CLASSES is "
-            f"{cfg.MODEL.VFNET.NUM_CLASSES}; name a data set with the model's classes"
+            f"{dataset_name} has {classes} classes, but {detector_key(cfg)}.NUM_CLASSES is "
+            f"{expected}; name a data set with the model's classes"
         )
     if 0 < count < len(records):
         records = [records[round(i)] for i in np.linspace(0, len(records) - 1, count)]
@@ -209,14 +203,3 @@ def _score(
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         results = evaluator.evaluate(list(image_ids))
     return {name: float(results["bbox"][name]) for name in METRICS}
-
-
-def _join_levels(levels: Sequence[Tensor]) -> Tensor:
-    """(N, C, H, W) of each level -> (N, C, R) float32, a copy: level by level, row by row."""
-    return torch.cat([level.flatten(2).float() for level in levels], dim=2)
-
-
-def _split_levels(joined: Tensor, levels: Sequence[Tensor]) -> list[Tensor]:
-    """The inverse of `_join_levels`."""
-    parts = joined.split([level.shape[2] * level.shape[3] for level in levels], dim=2)
-    return [part.reshape(level.shape) for part, level in zip(parts, levels)]

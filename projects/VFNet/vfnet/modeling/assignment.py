@@ -180,16 +180,3 @@ def _best_claims(locations: Tensor, iou: Tensor, positive: Tensor) -> tuple[Tens
     first = torch.ones_like(location, dtype=torch.bool)
     first[1:] = location[1:] != location[:-1]
     return location[first], gt_index[first]
-
-
-def grid_points(
-    feature_sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device
-) -> Tensor:
-    """Where the locations of all levels stand -> (R, 2) float32, x and y in pixels."""
-    points: list[Tensor] = []
-    for (height, width), stride in zip(feature_sizes, strides):
-        y = torch.arange(height, dtype=torch.float32, device=device) * stride
-        x = torch.arange(width, dtype=torch.float32, device=device) * stride
-        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-        points.append(torch.stack((grid_x, grid_y), dim=-1).view(-1, 2))
-    return torch.cat(points)

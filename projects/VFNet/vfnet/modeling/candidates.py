@@ -10,7 +10,6 @@ from detectron2.layers import shapes_to_tensor
 from torch import Tensor
 
 from ..errors import UserError
-from .levels import decode
 
 FEW = 10_000  # values that are sorted sooner than split
 
@@ -82,27 +81,27 @@ def ranks(values: Tensor, groups: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(0, order, places - first_of_group)
 
 
-def build_candidate_rule(name: str, score_threshold: float, topk: int) -> CandidateRule:
-    """The rule that `MODEL.VFNET.CANDIDATE_TEST` names: "pair" or "location"."""
+def build_candidate_rule(
+    name: str, score_threshold: float, topk: int, *, prefix: str
+) -> CandidateRule:
+    """The rule that CANDIDATE_TEST names, "pair" or "location"; `prefix` of the key, for messages."""
     rules = {"pair": best_pairs, "location": best_locations}
     if name not in rules:
-        raise UserError(f"MODEL.VFNET.CANDIDATE_TEST must be 'pair' or 'location', got {name!r}")
+        raise UserError(f"{prefix}.CANDIDATE_TEST must be 'pair' or 'location', got {name!r}")
     return partial(rules[name], score_threshold=score_threshold, topk=topk)
 
 
 def choose_candidates(
     scores: Tensor,
-    distances: Tensor,
-    points: Tensor,
+    boxes: Tensor,
     levels: Tensor,
     image_sizes: Sequence[tuple[int, int]],
     rule: CandidateRule,
 ) -> list[Candidates]:
-    """Choose and decode the candidates of N images, in pixels of the resized image.
+    """Choose the candidates of N images, in pixels of the resized image.
 
     Args:
-        scores, distances: (N R, K), (N R, 4), image by image.
-        points: (R, 2), where the locations of an image stand, in pixels.
+        scores, boxes: (N R, K), (N R, 4), image by image; boxes x1, y1, x2, y2.
         levels: (R,), the level of each location, ascending from 0.
         image_sizes: (H, W) of each image before padding.
     """
@@ -112,8 +111,7 @@ def choose_candidates(
     location, classes, scores = rule(scores, groups)
 
     # shape[0] and shapes_to_tensor: an exported model takes other sizes, too.
-    image = location // points.shape[0]
-    boxes = decode(points[location % points.shape[0]], distances[location])
+    image, boxes = location // levels.shape[0], boxes[location]
     if not boxes.isfinite().all():
         raise FloatingPointError(
             "the boxes of candidates are not finite: the weights hold NaN or infinite numbers"

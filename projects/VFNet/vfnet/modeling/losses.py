@@ -1,4 +1,4 @@
-"""The losses of VFNet: pure functions, float32 inside whatever autocast says.
+"""Classification losses: pure functions, float32 inside whatever autocast says.
 
 Naming convention: p = predicted probability, q = target score (IoU of the predicted box with its
 ground truth at the ground-truth class of a positive location, 0 elsewhere).
@@ -90,49 +90,6 @@ def focal_loss(
     return reduce_loss(loss, reduction)
 
 
-def iou_and_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU (https://arxiv.org/abs/1902.09630) of pairs of boxes.
-
-    Both from one computation, and with areas kept above `eps` as mmdet does: fvcore and torchvision
-    add it instead, and return the loss alone.
-
-    Args:
-        boxes, targets: (P, 4), x1, y1, x2, y2.
-        eps: the smallest area divided by, in square pixels.
-
-    Returns:
-        IoU and GIoU, both (P,).
-    """
-    boxes, targets = boxes.float(), targets.float()
-    low, high = boxes[:, :2], boxes[:, 2:]
-    target_low, target_high = targets[:, :2], targets[:, 2:]
-    intersection = (
-        (torch.minimum(high, target_high) - torch.maximum(low, target_low)).clamp(min=0).prod(dim=1)
-    )
-    union = (high - low).prod(dim=1) + (target_high - target_low).prod(dim=1) - intersection
-    iou = intersection / union.clamp(min=eps)
-    enclosing = (
-        (torch.maximum(high, target_high) - torch.minimum(low, target_low)).clamp(min=0).prod(dim=1)
-    )
-    return iou, iou - (enclosing - union) / enclosing.clamp(min=eps)
-
-
-def iou_weighted_giou_loss(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """GIoU loss of each box, weighted by its own IoU, which takes no gradient.
-
-    The IoU is kept above 0: as a classification target, 0 would turn a positive into a negative.
-
-    Args:
-        boxes, targets: (P, 4), x1, y1, x2, y2.
-
-    Returns:
-        The sum of q (1 - GIoU), a scalar, and q, (P,).
-    """
-    iou, giou = iou_and_giou(boxes, targets)
-    q = iou.detach().clamp(min=1e-6)
-    return (q * (1 - giou)).sum(), q
-
-
 class Positives(NamedTuple):
     """The targets of classification that are not 0: P of them.
 
@@ -151,25 +108,34 @@ ClassificationLoss = Callable[[Tensor, Positives, Tensor], Tensor]
 
 
 def build_classification_loss(
-    name: str, alpha: float = 0.75, gamma: float = 2.0, iou_weighted: bool = True
+    name: str,
+    *,
+    prefix: str,
+    varifocal_alpha: float,
+    varifocal_gamma: float,
+    varifocal_iou_weighted: bool,
+    quality_focal_beta: float,
+    focal_alpha: float,
+    focal_gamma: float,
 ) -> ClassificationLoss:
-    """The classification loss that `MODEL.VFNET.CLS_LOSS` names.
+    """The classification loss that CLS_LOSS names.
 
     Args:
         name: "varifocal", "quality_focal" or "focal".
-        alpha, gamma, iou_weighted: of varifocal loss.
+        prefix: of the key, for messages, such as "MODEL.VFNET".
+        varifocal_alpha, ...: see the losses.
     """
     if name == "varifocal":
         # Padding learns background, as the published models were trained.
         return lambda logits, positives, valid: varifocal_loss_sum(
-            logits, *positives, alpha=alpha, gamma=gamma, iou_weighted=iou_weighted
+            logits, *positives, varifocal_alpha, varifocal_gamma, varifocal_iou_weighted
         )
     if name == "quality_focal":
-        return partial(_sum_of_valid, quality_focal_loss)
+        return partial(_sum_of_valid, partial(quality_focal_loss, beta=quality_focal_beta))
     if name == "focal":
-        return partial(_sum_of_valid, focal_loss)
+        return partial(_sum_of_valid, partial(focal_loss, alpha=focal_alpha, gamma=focal_gamma))
     raise UserError(
-        f"MODEL.VFNET.CLS_LOSS must be 'varifocal', 'quality_focal' or 'focal', got {name!r}"
+        f"{prefix}.CLS_LOSS must be 'varifocal', 'quality_focal' or 'focal', got {name!r}"
     )
 
 

@@ -73,9 +73,18 @@ def soft_nms(
 
 
 def build_suppression(
-    name: str, iou_threshold: float, max_detections: int, sigma: float, min_score: float
+    name: str,
+    iou_threshold: float,
+    max_detections: int,
+    sigma: float,
+    min_score: float,
+    *,
+    prefix: str,
 ) -> Suppression:
-    """What `MODEL.VFNET.NMS_TYPE` names: "nms", "soft_nms_linear" or "soft_nms_gaussian"."""
+    """What NMS_TYPE names, "nms", "soft_nms_linear" or "soft_nms_gaussian".
+
+    `prefix` of the key, such as "MODEL.VFNET", is for messages; the others: see `soft_nms`.
+    """
     if name == "nms":
         return partial(nms, iou_threshold=iou_threshold, max_detections=max_detections)
     if name in ("soft_nms_linear", "soft_nms_gaussian"):
@@ -88,6 +97,5 @@ def build_suppression(
             min_score=min_score,
         )
     raise UserError(
-        "MODEL.VFNET.NMS_TYPE must be 'nms', 'soft_nms_linear' or 'soft_nms_gaussian', "
-        f"got {name!r}"
+        f"{prefix}.NMS_TYPE must be 'nms', 'soft_nms_linear' or 'soft_nms_gaussian', got {name!r}"
     )

@@ -1,16 +1,28 @@
 """What the locations of a batch learn: the assignments of its images, put together."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
 from ..utils.device import to_device
-from .assignment import atss_match_batch
 
 Size = tuple[int, int]  # height, width
+
+
+class Matcher(Protocol):
+    """Which locations of a batch learn which box: `atss_match_batch` with its own numbers set."""
+
+    def __call__(
+        self,
+        gt_boxes: Tensor,
+        image: Tensor,
+        valid_sizes: Tensor,
+        feature_sizes: Sequence[Size],
+        strides: Sequence[int],
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 class Targets(NamedTuple):
@@ -41,8 +53,7 @@ def assign_targets(
     feature_sizes: Sequence[Size],
     strides: Sequence[int],
     size_divisibility: int,
-    topk: int = 9,
-    anchor_scale: float = 8.0,
+    matcher: Matcher,
 ) -> Targets:
     """Assign the ground truth of each image to its locations.
 
@@ -52,7 +63,7 @@ def assign_targets(
         feature_sizes: (H, W) of each level, of the padded batch.
         strides: pixels a cell, of each level.
         size_divisibility: what image sides are padded to a multiple of.
-        topk, anchor_scale: see `atss_match`.
+        matcher: says which locations learn which box.
     """
     device = gt_instances[0].gt_boxes.device
     gt_boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances])
@@ -65,9 +76,7 @@ def assign_targets(
         [own_sizes(size, feature_sizes, strides, size_divisibility) for size in image_sizes],
         device=device,
     )
-    index, gt_index = atss_match_batch(
-        gt_boxes, image, valid_sizes, feature_sizes, strides, topk, anchor_scale
-    )
+    index, gt_index = matcher(gt_boxes, image, valid_sizes, feature_sizes, strides)
     matched = torch.zeros(len(gt_boxes), dtype=torch.bool, device=device)
     matched[gt_index] = True
     return Targets(

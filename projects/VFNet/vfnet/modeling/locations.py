@@ -1,4 +1,6 @@
-"""The levels of a pyramid: their sizes, their locations in one row, and boxes around these."""
+"""The levels of a pyramid: their sizes, and their locations in one row."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,6 +22,14 @@ def flatten_levels(levels: list[Tensor]) -> Tensor:
     return torch.cat([x.permute(0, 2, 3, 1).flatten(1, 2) for x in levels], dim=1).flatten(0, 1)
 
 
-def decode(points: Tensor, distances: Tensor) -> Tensor:
-    """Boxes x1, y1, x2, y2 from points (P, 2) and distances l, t, r, b (P, 4), in pixels."""
-    return torch.cat((points - distances[:, :2], points + distances[:, 2:]), dim=1)
+def grid_points(
+    feature_sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device
+) -> Tensor:
+    """Where the locations of all levels stand -> (R, 2) float32, x and y in pixels."""
+    points: list[Tensor] = []
+    for (height, width), stride in zip(feature_sizes, strides):
+        y = torch.arange(height, dtype=torch.float32, device=device) * stride
+        x = torch.arange(width, dtype=torch.float32, device=device) * stride
+        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+        points.append(torch.stack((grid_x, grid_y), dim=-1).view(-1, 2))
+    return torch.cat(points)

@@ -1,0 +1,47 @@
+"""Losses of boxes, float32 inside whatever autocast says."""
+
+import torch
+from torch import Tensor
+
+
+def iou_and_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU (https://arxiv.org/abs/1902.09630) of pairs of boxes.
+
+    Both from one computation, and with areas kept above `eps` as mmdet does: fvcore and torchvision
+    add it instead, and return the loss alone.
+
+    Args:
+        boxes, targets: (P, 4), x1, y1, x2, y2.
+        eps: the smallest area divided by, in square pixels.
+
+    Returns:
+        IoU and GIoU, both (P,).
+    """
+    boxes, targets = boxes.float(), targets.float()
+    low, high = boxes[:, :2], boxes[:, 2:]
+    target_low, target_high = targets[:, :2], targets[:, 2:]
+    intersection = (
+        (torch.minimum(high, target_high) - torch.maximum(low, target_low)).clamp(min=0).prod(dim=1)
+    )
+    union = (high - low).prod(dim=1) + (target_high - target_low).prod(dim=1) - intersection
+    iou = intersection / union.clamp(min=eps)
+    enclosing = (
+        (torch.maximum(high, target_high) - torch.minimum(low, target_low)).clamp(min=0).prod(dim=1)
+    )
+    return iou, iou - (enclosing - union) / enclosing.clamp(min=eps)
+
+
+def iou_weighted_giou_loss(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """GIoU loss of each box, weighted by its own IoU, which takes no gradient.
+
+    The IoU is kept above 0: as a classification target, 0 would turn a positive into a negative.
+
+    Args:
+        boxes, targets: (P, 4), x1, y1, x2, y2.
+
+    Returns:
+        The sum of q (1 - GIoU), a scalar, and q, (P,).
+    """
+    iou, giou = iou_and_giou(boxes, targets)
+    q = iou.detach().clamp(min=1e-6)
+    return (q * (1 - giou)).sum(), q
