@@ -7,8 +7,8 @@ from vfnet.errors import UserError
 from vfnet.evaluation.oracle import KINDS, oracle_replacement
 from vfnet.modeling.targets import Targets
 
-# Two images of 8 locations, three classes. Positive are location 4 of image 0, at the point 8, 8, and
-# location 7 of image 1, at the point 16, 0.
+# Two images of 8 locations, three classes. Positive are location 4 of the first image, at the point
+# 8, 8, and location 7 of the second, at the point 16, 0.
 NUM_LOCATIONS, NUM_CLASSES = 2 * 8, 3
 INDEX = torch.tensor([4, 8 + 7])
 CLASSES = torch.tensor([2, 0])

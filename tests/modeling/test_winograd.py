@@ -9,7 +9,6 @@ from vfnet.modeling import winograd
 from vfnet.modeling.winograd import (
     conv2d,
     winograd_convolution,
-    winograd_kernel_gradient,
     winograd_pays,
 )
 
@@ -40,7 +39,6 @@ def test_it_computes_a_convolution(height, width, layout):
     x, weight, bias = random_convolution(height=height, width=width)
     out = winograd_convolution(x.contiguous(memory_format=layout), weight, bias)
     assert error(out, exact(x, weight, bias)) < 2e-5
-    assert out.is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 9, 1000])
@@ -69,59 +67,30 @@ def test_activations_far_from_zero_lose_no_more_than_a_few_digits():
 
 def test_it_takes_a_quarter_of_the_multiplications():
     x, weight, _ = random_convolution(1, 128, 128, 64, 64)
-    grad = torch.randn_like(x)
     with FlopCounterMode(display=False) as plain:
         F.conv2d(x, weight, padding=1)
-    for compute in (
-        lambda: winograd_convolution(x, weight),
-        lambda: winograd_kernel_gradient(x, grad),
-    ):
-        with FlopCounterMode(display=False) as fast:
-            compute()
-        counts = fast.get_flop_counts()["Global"]
-        products = counts.get(torch.ops.aten.bmm, 0) + counts.get(torch.ops.aten.baddbmm, 0)
-        assert products * 4 == plain.get_total_flops()
-        assert fast.get_total_flops() < plain.get_total_flops() / 2  # transforms are products too
-
-
-@pytest.mark.parametrize("with_bias", [True, False])
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("at_once", [1, 12, 70])
-def test_gradients_are_those_of_the_plain_convolution(monkeypatch, with_bias, layout, at_once):
-    monkeypatch.setattr(winograd, "TILES_AT_ONCE", at_once)
-    monkeypatch.setattr(winograd, "winograd_pays", lambda x, weight: True)
-    x, weight, bias = random_convolution()
-    x = x.contiguous(memory_format=layout)
-    inputs = [x, weight, bias] if with_bias else [x, weight]
-    for tensor in inputs:
-        tensor.requires_grad_()
-    out = conv2d(x, weight, bias if with_bias else None, *DENSE)
-    assert "Winograd" in out.grad_fn.name()
-    expected = exact(*inputs)
-    grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
-    for actual, wanted in zip(
-        torch.autograd.grad(out, inputs, grad), torch.autograd.grad(expected, inputs, grad.double())
-    ):
-        assert error(actual, wanted) < 1e-4
+    with FlopCounterMode(display=False) as fast:
+        winograd_convolution(x, weight)
+    products = fast.get_flop_counts()["Global"][torch.ops.aten.bmm]
+    assert products * 4 == plain.get_total_flops()
+    assert fast.get_total_flops() < plain.get_total_flops() / 2  # transforms are products too
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_an_activation_may_follow_in_place(monkeypatch, layout):
     monkeypatch.setattr(winograd, "winograd_pays", lambda x, weight: True)
     x, weight, bias = random_convolution(height=8, width=12)
-    x = x.contiguous(memory_format=layout).requires_grad_()
-    out = F.relu_(conv2d(x, weight, bias, *DENSE))
-    grads = [torch.autograd.grad(y.sum(), x)[0] for y in (out, exact(x, weight, bias).relu())]
-    assert error(*grads) < 1e-4
+    out = F.relu_(conv2d(x.contiguous(memory_format=layout), weight, bias, *DENSE))
+    assert error(out, exact(x, weight, bias).relu()) < 1e-4
 
 
-def test_only_wanted_gradients_are_computed(monkeypatch):
-    monkeypatch.setattr(winograd, "winograd_pays", lambda x, weight: True)
-    x, weight, bias = random_convolution()
-    weight.requires_grad_()
-    conv2d(x, weight, bias, *DENSE).sum().backward()
-    assert x.grad is None and bias.grad is None
-    assert error(weight.grad, torch.autograd.grad(exact(x, weight).sum(), weight)[0]) < 1e-4
+@pytest.mark.parametrize("learns", ["x", "weight"])
+def test_what_takes_gradients_stays_pytorchs(learns):
+    x, weight, _ = random_convolution(1, 128, 128, 64, 64)
+    (x if learns == "x" else weight).requires_grad_()
+    assert not winograd_pays(x, weight)
+    with torch.no_grad():
+        assert winograd_pays(x, weight)
 
 
 def test_it_is_taken_for_large_float32_maps_of_many_channels_alone():

@@ -84,7 +84,7 @@ def ranks(values: Tensor, groups: Tensor) -> Tensor:
 def build_candidate_rule(
     name: str, score_threshold: float, topk: int, *, prefix: str
 ) -> CandidateRule:
-    """The rule that CANDIDATE_TEST names, "pair" or "location"; `prefix` of the key, for messages."""
+    """The rule that CANDIDATE_TEST names, "pair" or "location"; messages begin with `prefix`."""
     rules = {"pair": best_pairs, "location": best_locations}
     if name not in rules:
         raise UserError(f"{prefix}.CANDIDATE_TEST must be 'pair' or 'location', got {name!r}")
