@@ -18,6 +18,7 @@ from detectron2.utils.logger import setup_logger
 
 from vfnet.checkpoint import VFNetCheckpointer
 from vfnet.data import check_datasets, register_coco_format, register_test_sets
+from vfnet.data.transforms.views import build_resizes
 from vfnet.engine import (
     Trainer,
     agree,
@@ -30,7 +31,6 @@ from vfnet.engine import (
     load_config,
     report_errors,
 )
-from vfnet.evaluation.test_time_augmentation import build_resizes
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:

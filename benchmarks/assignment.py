@@ -18,8 +18,8 @@ from vfnet.errors import UserError
 from vfnet.evaluation.benchmark import Run
 from vfnet.evaluation.benchmark_cases import get_parser, report, run_cases, size, timed
 from vfnet.evaluation.benchmark_models import random_boxes
-from vfnet.modeling.assignment import atss_match
 from vfnet.modeling.locations import grid_points
+from vfnet.modeling.matching.atss import atss_match
 
 STRIDES = (8, 16, 32, 64, 128)
 # The size of an image in pixels, and its boxes; the last has 16 times the area.

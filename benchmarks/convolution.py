@@ -22,7 +22,7 @@ from vfnet.evaluation.benchmark_cases import (
     run_cases,
     timed,
 )
-from vfnet.modeling.winograd import WinogradConvolution
+from vfnet.layers.winograd import WinogradConvolution
 
 # Of R-50 at 800x1088: res2 to res5, and P3 to P5.
 MAPS = ("64x200x272", "128x100x136", "256x50x68", "512x25x34", "256x100x136", "256x25x34")

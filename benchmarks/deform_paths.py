@@ -28,10 +28,11 @@ from vfnet.evaluation.benchmark_device import check_device
 from vfnet.evaluation.benchmark_models import Subject, Workload
 from vfnet.evaluation.benchmark_runs import Bench
 from vfnet.evaluation.benchmark_variants import agreement
-from vfnet.modeling import head, star_deform_conv
-from vfnet.modeling.deform_conv import AnyDeviceDeformConv, finite_offsets
-from vfnet.modeling.gather_conv import SamplingPoints
-from vfnet.modeling.star_deform_conv import StarDeformConv
+from vfnet.layers import star_conv as star_deform_conv
+from vfnet.layers.deform_conv import AnyDeviceDeformConv, finite_offsets
+from vfnet.layers.gather_conv import SamplingPoints
+from vfnet.layers.star_conv import StarDeformConv
+from vfnet.modeling.heads import vfnet as head
 from vfnet.utils.precision import PRECISIONS
 
 AS_IT_IS = "as it is"

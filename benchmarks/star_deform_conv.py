@@ -5,7 +5,7 @@
     python benchmarks/star_deform_conv.py --modulated --device cuda --precision bfloat16
 
 torchvision's `deform_conv2d`; nine `grid_sample`s side by side and a 1x1 convolution; the gathering
-of vfnet/modeling/gather_conv.py; and on CUDA Detectron2's kernel. Each starts from distances
+of vfnet/layers/gather_conv.py; and on CUDA Detectron2's kernel. Each starts from distances
 of random boxes, as the star does in the head; with --modulated from random offsets and a mask, as
 DCNv2. Under autocast both kernels compute in float32, since half precision would move the samples.
 --compile adds what torch.compile makes of the two that are no kernels; on CUDA that is Triton.
@@ -34,8 +34,8 @@ from vfnet.evaluation.benchmark_cases import (
     size,
 )
 from vfnet.evaluation.benchmark_device import autocast, check_device
-from vfnet.modeling.gather_conv import SamplingPoints, gather_convolution, sampling_points
-from vfnet.modeling.star_deform_conv import star_offsets
+from vfnet.layers.gather_conv import SamplingPoints, gather_convolution, sampling_points
+from vfnet.layers.star_conv import star_offsets
 from vfnet.utils.precision import PRECISIONS
 
 STRIDE = 8

@@ -15,8 +15,8 @@ from vfnet.engine import report_errors
 from vfnet.evaluation.benchmark import Run
 from vfnet.evaluation.benchmark_cases import get_parser, report, run_cases, size, timed
 from vfnet.evaluation.benchmark_models import random_boxes
-from vfnet.modeling.assignment import atss_match_batch
-from vfnet.modeling.targets import Targets, assign_targets
+from vfnet.modeling.matching.atss import atss_match_batch
+from vfnet.modeling.matching.targets import Targets, assign_targets
 
 STRIDES = (8, 16, 32, 64, 128)
 DIVISIBILITY = 32

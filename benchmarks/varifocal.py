@@ -19,8 +19,8 @@ from vfnet.evaluation.benchmark_cases import (
     report,
     run_cases,
 )
-from vfnet.modeling.losses import Positives, varifocal_loss
-from vfnet.modeling.varifocal_sum import varifocal_loss_sum
+from vfnet.modeling.losses.classification import Positives, varifocal_loss
+from vfnet.modeling.losses.varifocal_sum import varifocal_loss_sum
 
 
 def random_batch(

@@ -1,6 +1,6 @@
 """Parts of a detector, built as from the config's defaults."""
 
-from vfnet.modeling.losses import ClassificationLoss, build_classification_loss
+from vfnet.modeling.losses.classification import ClassificationLoss, build_classification_loss
 
 
 def classification_loss(name: str) -> ClassificationLoss:

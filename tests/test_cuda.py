@@ -19,10 +19,10 @@ from vfnet.engine import StepTrainer
 from vfnet.evaluation.benchmark_models import Subject, Workload
 from vfnet.evaluation.benchmark_runs import Bench
 from vfnet.evaluation.benchmark_variants import CUDA_GRAPHS, agreement
-from vfnet.modeling.assignment import atss_match
-from vfnet.modeling.deform_conv import DeformConvWithOffset
-from vfnet.modeling.star_deform_conv import StarDeformConv, star_offsets
-from vfnet.modeling.varifocal_sum import varifocal_loss_sum
+from vfnet.layers.deform_conv import DeformConvWithOffset
+from vfnet.layers.star_conv import StarDeformConv, star_offsets
+from vfnet.modeling.losses.varifocal_sum import varifocal_loss_sum
+from vfnet.modeling.matching.atss import atss_match
 
 DEVICE = "cuda"
 HALF = [torch.float16, torch.bfloat16]

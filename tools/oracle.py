@@ -23,7 +23,7 @@ from vfnet.evaluation.oracle import (
     build_annotated_loader,
     oracle_scores,
 )
-from vfnet.modeling.dense import LocationDetector
+from vfnet.modeling.meta_arch.dense import LocationDetector
 from vfnet.predictor import build_predictor, load_prediction_config
 from vfnet.utils.files import write_aside
 

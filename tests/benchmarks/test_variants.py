@@ -20,11 +20,11 @@ from vfnet.errors import UserError
 from vfnet.evaluation.benchmark_models import Subject, Workload
 from vfnet.evaluation.benchmark_runs import Bench
 from vfnet.evaluation.benchmark_variants import agreement
-from vfnet.modeling import head as modeling_head
-from vfnet.modeling import star_deform_conv as modeling_star
-from vfnet.modeling.assignment import atss_match
-from vfnet.modeling.deform_conv import DeformConvWithOffset
-from vfnet.modeling.varifocal_sum import varifocal_loss_sum
+from vfnet.layers import star_conv as modeling_star
+from vfnet.layers.deform_conv import DeformConvWithOffset
+from vfnet.modeling.heads import vfnet as modeling_head
+from vfnet.modeling.losses.varifocal_sum import varifocal_loss_sum
+from vfnet.modeling.matching.atss import atss_match
 
 TINY = str(Path(__file__).parents[1] / "engine" / "tiny.yaml")
 

@@ -5,7 +5,7 @@ import torch
 
 from vfnet.errors import UserError
 from vfnet.evaluation.oracle import KINDS, oracle_replacement
-from vfnet.modeling.targets import Targets
+from vfnet.modeling.matching.targets import Targets
 
 # Two images of 8 locations, three classes. Positive are location 4 of the first image, at the point
 # 8, 8, and location 7 of the second, at the point 16, 0.

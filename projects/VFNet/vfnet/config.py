@@ -159,7 +159,7 @@ def _add_augmentation_keys(cfg: CfgNode) -> None:
         *((4, 4), (4, 8), (8, 4), (8, 8), (16, 8), (8, 16), (16, 16)),
         *((16, 32), (32, 16), (32, 32), (32, 48), (48, 32), (48, 48)),
     )
-    # Test-time augmentation: see vfnet.evaluation.test_time_augmentation. MIN_SIZES 0: as it is.
+    # Test-time augmentation: see vfnet.data.transforms.views. MIN_SIZES 0: as it is.
     # Bound of the long edge for each of TEST.AUG.MIN_SIZES; empty: TEST.AUG.MAX_SIZE for all.
     cfg.TEST.AUG.MAX_SIZES = ()
 

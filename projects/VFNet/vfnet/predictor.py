@@ -12,9 +12,10 @@ from detectron2.engine import DefaultPredictor
 from .checkpoint import VFNetCheckpointer
 from .data import register_test_sets
 from .data.transforms.resize import build_resize
+from .data.transforms.views import build_resizes, without_resizing
 from .engine import choose_device, load_config
 from .errors import UserError
-from .evaluation.test_time_augmentation import VFNetWithTTA, without_resizing
+from .modeling.inference.test_time_augmentation import DetectorWithTTA
 
 
 def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
@@ -47,7 +48,7 @@ def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     """Return Detectron2's predictor with the weights of a whole detector.
 
     Unlike Detectron2's it resizes as INPUT.RESIZE says, and where TEST.AUG.ENABLED is True, its
-    `model` is a `VFNetWithTTA`.
+    `model` is a `DetectorWithTTA`.
 
     Raises:
         UserError: no weights are named, or they are not those of this whole detector; sizes of
@@ -66,7 +67,8 @@ def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     predictor.aug = build_resize(without_weights, is_train=False)
     VFNetCheckpointer(predictor.model, whole_detector=True).load(cfg.MODEL.WEIGHTS)
     if cfg.TEST.AUG.ENABLED:
-        predictor.model = VFNetWithTTA(cfg, predictor.model)
+        resizes = build_resizes(cfg)
+        predictor.model = DetectorWithTTA(predictor.model, resizes, cfg.TEST.AUG.FLIP)
     return predictor
 
 

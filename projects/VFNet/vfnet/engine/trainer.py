@@ -19,9 +19,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ..checkpoint import VFNetCheckpointer
 from ..data import build_test_loader, build_train_loader
+from ..data.transforms.views import build_resizes, without_resizing
 from ..errors import UserError
 from ..evaluation.evaluator import build_evaluator, drop_undefined
-from ..evaluation.test_time_augmentation import VFNetWithTTA, without_resizing
+from ..modeling.inference.test_time_augmentation import DetectorWithTTA
 from ..solver import build_lr_scheduler, build_optimizer
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages
 from .best import BestCheckpoint, MakeUpEvaluation, score_name
@@ -153,7 +154,7 @@ class Trainer(DefaultTrainer):
         As in Detectron2's tools the results are named with "_TTA", and detections are written to
         OUTPUT_DIR/inference_TTA. The score thresholds and suppression are those of `test`.
         """
-        augmented = VFNetWithTTA(cfg, model)
+        augmented = DetectorWithTTA(model, build_resizes(cfg), cfg.TEST.AUG.FLIP)
         views = len(augmented.resizes) * (2 if augmented.flip else 1)
         logging.getLogger(__name__).info(
             f"scoring with test-time augmentation: {views} views of each image"

@@ -25,9 +25,9 @@ from ..config import detector_key, detector_node
 from ..data import build_mapper, check_datasets, check_images
 from ..data.checks.boxes import clean_boxes
 from ..errors import UserError
-from ..modeling.box_losses import iou_weighted_giou_loss
-from ..modeling.dense import LocationDetector
-from ..modeling.targets import Targets
+from ..modeling.losses.box import iou_weighted_giou_loss
+from ..modeling.matching.targets import Targets
+from ..modeling.meta_arch.dense import LocationDetector
 from .evaluator import VFNetEvaluator
 
 # The rows. With "_only", the other classes of a positive location get the score 0; without it,

@@ -1,10 +1,12 @@
+"""The detectors, and what they are composed of."""
+
+from ..layers.deform_conv import AnyDeviceDeformConv, DeformConvWithOffset
+from ..layers.star_conv import StarDeformConv, star_offsets
 from . import backbone
-from .assignment import atss_match
-from .deform_conv import AnyDeviceDeformConv, DeformConvWithOffset
-from .head import VFNetHead
-from .losses import focal_loss, quality_focal_loss, varifocal_loss
-from .star_deform_conv import StarDeformConv, star_offsets
-from .vfnet import VFNet
+from .heads.vfnet import VFNetHead
+from .losses.classification import focal_loss, quality_focal_loss, varifocal_loss
+from .matching.atss import atss_match
+from .meta_arch.vfnet import VFNet
 
 __all__ = [
     "AnyDeviceDeformConv",

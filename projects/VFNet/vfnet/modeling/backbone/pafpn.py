@@ -11,7 +11,7 @@ from detectron2.modeling.backbone.fpn import FPN
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..deform_conv import DeformConvWithOffset
+from ...layers.deform_conv import DeformConvWithOffset
 from .res2net import build_res2net
 from .resnet import init_neck
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError
-from ..deform_conv import DeformConvWithOffset
+from ...layers.deform_conv import DeformConvWithOffset
 from .resnet import BLOCKS_PER_STAGE, build_fpn, is_deformable, put_together
 
 

@@ -19,8 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...config import norms_are_fixed
 from ...errors import UserError
-from ..deform_conv import AnyDeviceDeformConv
-from ..fast_conv import use_fast_convolutions
+from ...layers.deform_conv import AnyDeviceDeformConv
+from ...layers.fast_conv import use_fast_convolutions
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),

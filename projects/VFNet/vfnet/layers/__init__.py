@@ -1,0 +1,1 @@
+"""Convolutions that Detectron2 lacks, and faster forms of its own."""

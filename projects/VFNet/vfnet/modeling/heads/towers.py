@@ -1,0 +1,80 @@
+"""What the heads of dense detectors are made of: towers of convolutions, and how they start."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...errors import UserError
+from ...layers.deform_conv import DeformConvWithOffset
+
+
+def build_tower(
+    in_channels: int, channels: int, num_convs: int, norm: str, deform_last_conv: bool = False
+) -> nn.Sequential:
+    """`num_convs` 3x3 convolutions with norm and ReLU; the last one a DCNv2, if that is asked for.
+
+    Args:
+        in_channels, channels: of what it is given, and of each convolution.
+        norm: a name of `detectron2.layers.get_norm`.
+    """
+    inputs = [in_channels, *[channels] * (num_convs - 1)][:num_convs]
+    layers: list[nn.Module] = [conv_norm_relu(count, channels, norm) for count in inputs]
+    if deform_last_conv and layers:
+        layers[-1] = DeformConvWithOffset(
+            inputs[-1], channels, norm=get_norm(norm, channels), activation=F.relu_
+        )
+    return nn.Sequential(*layers)
+
+
+def conv_norm_relu(in_channels: int, out_channels: int, norm: str) -> Conv2d:
+    """A 3x3 convolution, with a bias only where it has no norm."""
+    norm_layer: nn.Module | None = get_norm(norm, out_channels)
+    activation: Callable[[Tensor], Tensor] = F.relu_
+    return Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size=3,
+        padding=1,
+        bias=norm_layer is None,
+        norm=norm_layer,
+        activation=activation,
+    )
+
+
+def level_scales(num_levels: int) -> nn.ParameterList:
+    """One learnt factor a level, a 0-dim tensor that starts at 1."""
+    return nn.ParameterList(nn.Parameter(torch.tensor(1.0)) for _ in range(num_levels))
+
+
+def init_convolutions(head: nn.Module, std: float = 0.01) -> None:
+    """Start every plain convolution at normal weights and bias 0, offset branches apart."""
+    for name, module in head.named_modules():
+        offset_branch = name.endswith(".offset")  # starts at zero, see DeformConvWithOffset
+        if isinstance(module, nn.Conv2d) and not offset_branch:
+            nn.init.normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def bias_of_prior(probability: float) -> float:
+    """The bias from which a sigmoid gives a probability."""
+    return -math.log((1 - probability) / probability)
+
+
+def common_channels(shapes: Sequence[ShapeSpec], prefix: str) -> int:
+    """The channels of all levels of a pyramid; messages begin with `prefix`.
+
+    Raises:
+        UserError: they differ.
+    """
+    channels = {shape.channels for shape in shapes}
+    if len(channels) != 1:
+        raise UserError(
+            f"all levels of {prefix}.IN_FEATURES must have the same channels, got {channels}; "
+            "name levels of one pyramid"
+        )
+    return channels.pop()

@@ -1,0 +1,1 @@
+"""From predictions to detections: candidates, suppression, several views of an image."""

@@ -1,0 +1,1 @@
+"""Losses, and what they are divided by: pure functions."""

@@ -1,0 +1,147 @@
+"""Classification losses: pure functions, float32 inside whatever autocast says.
+
+Naming convention: p = predicted probability, q = target score (IoU of the predicted box with its
+ground truth at the ground-truth class of a positive location, 0 elsewhere).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from fvcore.nn import sigmoid_focal_loss
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...errors import UserError
+from .varifocal_sum import varifocal_loss_sum
+
+
+def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
+    """Reduce an element-wise loss: "none", "sum" or "mean"; anything else is a ValueError."""
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "mean":
+        return loss.mean()
+    raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
+
+
+def varifocal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    alpha: float = 0.75,
+    gamma: float = 2.0,
+    iou_weighted: bool = True,
+    reduction: str = "none",
+) -> Tensor:
+    """Varifocal loss (paper, equation 2).
+
+    -q (q log p + (1 - q) log(1 - p)) where q > 0, and -alpha p^gamma log(1 - p) where q = 0.
+    Negatives are weighted down as in focal loss, by a weight that gradients flow through;
+    positives are not: they are weighted by q itself.
+
+    Args:
+        logits: (..., C).
+        targets: (..., C), q.
+        iou_weighted: False leaves out the factor q of positives (the paper's Table 2).
+        reduction: "none", "sum" or "mean".
+    """
+    logits, targets = logits.float(), targets.float()
+    negative_weight = alpha * (logits.sigmoid() - targets).abs().pow(gamma)  # p^gamma where q = 0
+    positive_weight = targets if iou_weighted else torch.ones_like(targets)
+    weight = torch.where(targets > 0, positive_weight, negative_weight)
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight
+    return reduce_loss(loss, reduction)
+
+
+def quality_focal_loss(
+    logits: Tensor, targets: Tensor, beta: float = 2.0, reduction: str = "none"
+) -> Tensor:
+    """Quality focal loss: |q - p|^beta times the cross entropy (GFL, equation 2).
+
+    https://arxiv.org/abs/2006.04388
+
+    Args:
+        logits, targets: (..., C).
+        reduction: "none", "sum" or "mean".
+    """
+    logits, targets = logits.float(), targets.float()
+    weight = (targets - logits.sigmoid()).abs().pow(beta)
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight
+    return reduce_loss(loss, reduction)
+
+
+def focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    reduction: str = "none",
+) -> Tensor:
+    """Focal loss (https://arxiv.org/abs/1708.02002, equation 5); any q > 0 counts as 1.
+
+    Args:
+        logits, targets: (..., C).
+        reduction: "none", "sum" or "mean".
+    """
+    loss = sigmoid_focal_loss(logits.float(), (targets > 0).float(), alpha=alpha, gamma=gamma)
+    return reduce_loss(loss, reduction)
+
+
+class Positives(NamedTuple):
+    """The targets of classification that are not 0: P of them.
+
+    row, column: (P,) int64, location and class, each pair once.
+    quality: (P,) float32, q.
+    """
+
+    row: Tensor
+    column: Tensor
+    quality: Tensor
+
+
+# Classification loss of a batch: logits (A, C), positives, and valid (A,), which locations lie in
+# their own image and not in the padding of the batch -> the sum over all of them.
+ClassificationLoss = Callable[[Tensor, Positives, Tensor], Tensor]
+
+
+def build_classification_loss(
+    name: str,
+    *,
+    prefix: str,
+    varifocal_alpha: float,
+    varifocal_gamma: float,
+    varifocal_iou_weighted: bool,
+    quality_focal_beta: float,
+    focal_alpha: float,
+    focal_gamma: float,
+) -> ClassificationLoss:
+    """The classification loss that CLS_LOSS names.
+
+    Args:
+        name: "varifocal", "quality_focal" or "focal".
+        prefix: of the key, for messages, such as "MODEL.VFNET".
+        varifocal_alpha, ...: see the losses.
+    """
+    if name == "varifocal":
+        # Padding learns background, as the published models were trained.
+        return lambda logits, positives, valid: varifocal_loss_sum(
+            logits, *positives, varifocal_alpha, varifocal_gamma, varifocal_iou_weighted
+        )
+    if name == "quality_focal":
+        return partial(_sum_of_valid, partial(quality_focal_loss, beta=quality_focal_beta))
+    if name == "focal":
+        return partial(_sum_of_valid, partial(focal_loss, alpha=focal_alpha, gamma=focal_gamma))
+    raise UserError(
+        f"{prefix}.CLS_LOSS must be 'varifocal', 'quality_focal' or 'focal', got {name!r}"
+    )
+
+
+def _sum_of_valid(
+    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, positives: Positives, valid: Tensor
+) -> Tensor:
+    targets = torch.zeros_like(logits, dtype=torch.float32)
+    targets[positives.row, positives.column] = positives.quality
+    return (loss(logits, targets) * valid[:, None]).sum()

@@ -1,0 +1,1 @@
+"""Which location learns which ground truth."""

@@ -1,0 +1,111 @@
+"""What the locations of a batch learn: the assignments of its images, put together."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from detectron2.structures import Instances
+from torch import Tensor
+
+from ...utils.device import to_device
+
+Size = tuple[int, int]  # height, width
+
+
+class Matcher(Protocol):
+    """Which locations of a batch learn which box: `atss_match_batch` with its own numbers set."""
+
+    def __call__(
+        self,
+        gt_boxes: Tensor,
+        image: Tensor,
+        valid_sizes: Tensor,
+        feature_sizes: Sequence[Size],
+        strides: Sequence[int],
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class Targets(NamedTuple):
+    """Targets of N images of R locations each; P = positive locations of all of them.
+
+    index: (P,) int64, place among the N * R locations of the batch.
+    classes: (P,) int64.
+    boxes: (P, 4) float32, x1, y1, x2, y2 in pixels.
+    valid: (N * R,) bool, False in the padding outside an image's own size.
+    gts_without_positive: 0-dim int64, ground truths that no location learns.
+    """
+
+    index: Tensor
+    classes: Tensor
+    boxes: Tensor
+    valid: Tensor
+    gts_without_positive: Tensor
+
+    def to(self, device: torch.device) -> "Targets":
+        """The same on a device; see `to_device`."""
+        return Targets(*(to_device(tensor, device) for tensor in self))
+
+
+@torch.no_grad()
+def assign_targets(
+    gt_instances: Sequence[Instances],
+    image_sizes: Sequence[Size],
+    feature_sizes: Sequence[Size],
+    strides: Sequence[int],
+    size_divisibility: int,
+    matcher: Matcher,
+) -> Targets:
+    """Assign the ground truth of each image to its locations.
+
+    Args:
+        gt_instances: of each image, with `gt_boxes` and `gt_classes`.
+        image_sizes: (H, W) of each image before padding, in pixels.
+        feature_sizes: (H, W) of each level, of the padded batch.
+        strides: pixels a cell, of each level.
+        size_divisibility: what image sides are padded to a multiple of.
+        matcher: says which locations learn which box.
+    """
+    device = gt_instances[0].gt_boxes.device
+    gt_boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances])
+    gt_classes = torch.cat([gt.gt_classes for gt in gt_instances])
+    counts = torch.tensor([len(gt) for gt in gt_instances], device=device)
+    image = torch.arange(len(gt_instances), device=device).repeat_interleave(
+        counts, output_size=len(gt_boxes)
+    )
+    valid_sizes = torch.tensor(
+        [own_sizes(size, feature_sizes, strides, size_divisibility) for size in image_sizes],
+        device=device,
+    )
+    index, gt_index = matcher(gt_boxes, image, valid_sizes, feature_sizes, strides)
+    matched = torch.zeros(len(gt_boxes), dtype=torch.bool, device=device)
+    matched[gt_index] = True
+    return Targets(
+        index,
+        gt_classes[gt_index],
+        gt_boxes[gt_index].float(),
+        _valid_mask(feature_sizes, valid_sizes),
+        (~matched).sum(),
+    )
+
+
+def own_sizes(
+    image_size: Size, feature_sizes: Sequence[Size], strides: Sequence[int], divisibility: int
+) -> list[Size]:
+    """The part of each level that the image, padded for itself alone, would fill."""
+    divisibility = max(divisibility, 1)
+    height, width = (-(-side // divisibility) * divisibility for side in image_size)
+    return [
+        (min(-(-height // stride), level_height), min(-(-width // stride), level_width))
+        for stride, (level_height, level_width) in zip(strides, feature_sizes)
+    ]
+
+
+def _valid_mask(feature_sizes: Sequence[Size], valid_sizes: Tensor) -> Tensor:
+    """Whether each location lies in its own image: (N, levels, 2) sizes -> (N * R,)."""
+    masks = []
+    for level, (height, width) in enumerate(feature_sizes):
+        own_height, own_width = valid_sizes[:, level].T  # (N,) each
+        rows = torch.arange(height, device=valid_sizes.device) < own_height[:, None]
+        columns = torch.arange(width, device=valid_sizes.device) < own_width[:, None]
+        masks.append((rows[:, :, None] & columns[:, None]).flatten(1))
+    return torch.cat(masks, dim=1).flatten()

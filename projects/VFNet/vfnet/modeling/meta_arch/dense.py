@@ -1,0 +1,253 @@
+"""A dense detector whose locations predict scores and boxes: features -> losses, or Instances.
+
+What the detectors of the family share. They differ in the head's outputs, the matcher, how boxes
+are coded, what weighs a positive, and what ranks a detection.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import Backbone, build_backbone
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor, nn
+
+from ...config import detector_key, detector_node
+from ...errors import UserError
+from ...utils.device import to_device
+from ...utils.events import put_scalars
+from ...utils.precision import autocast_type
+from ..inference.candidates import (
+    CandidateRule,
+    Candidates,
+    build_candidate_rule,
+    choose_candidates,
+)
+from ..inference.suppression import Suppression, build_suppression
+from ..locations import grid_points, level_numbers, level_sizes
+from ..losses.classification import ClassificationLoss, build_classification_loss
+from ..matching.targets import Matcher, Targets, assign_targets
+
+
+class LocationDetector(DenseDetector):
+    """The base of VFNet and its family.
+
+    Naming convention: N = images, R = locations of all levels, K = classes, P = positives.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: list[str],
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        num_classes: int,
+        matcher: Matcher,
+        classification_loss: ClassificationLoss,
+        cls_loss_weight: float,
+        box_loss_weight: float,
+        candidate_rule: CandidateRule,
+        suppression: Suppression,
+        autocast_test: torch.dtype | None = None,
+    ):
+        """
+        Args:
+            backbone, head_in_features, pixel_mean, pixel_std: as in `DenseDetector`.
+            head: features -> predictions, of which the subclass knows more.
+            num_classes: K.
+
+            # Assignment and loss parameters:
+            matcher: which locations learn which box.
+            classification_loss: see `build_classification_loss`.
+            cls_loss_weight, box_loss_weight: factors of the losses.
+
+            # Inference parameters:
+            candidate_rule: see `build_candidate_rule`.
+            suppression: see `build_suppression`.
+            autocast_test: what autocast computes in; None: whatever is on.
+        """
+        super().__init__(
+            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+        )
+        shapes = backbone.output_shape()
+        self.strides = [shapes[name].stride for name in head_in_features]
+        self.num_classes = num_classes
+        self.matcher = matcher
+        self.classification_loss = classification_loss
+        self.cls_loss_weight = cls_loss_weight
+        self.box_loss_weight = box_loss_weight
+        self.candidate_rule = candidate_rule
+        self.suppression = suppression
+        self.autocast_test = autocast_test
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Everything but `head` and `matcher`, from the detector's own node."""
+        node, prefix = detector_node(cfg), detector_key(cfg)
+        if node.CLASS_NAMES and len(node.CLASS_NAMES) != node.NUM_CLASSES:
+            raise UserError(
+                f"{prefix}.NUM_CLASSES is {node.NUM_CLASSES}, but CLASS_NAMES has "
+                f"{len(node.CLASS_NAMES)} names. Set NUM_CLASSES to their number"
+            )
+        return {
+            "backbone": build_backbone(cfg),
+            "head_in_features": node.IN_FEATURES,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "num_classes": node.NUM_CLASSES,
+            # Loss parameters:
+            "classification_loss": build_classification_loss(
+                node.CLS_LOSS,
+                prefix=prefix,
+                varifocal_alpha=node.VARIFOCAL_ALPHA,
+                varifocal_gamma=node.VARIFOCAL_GAMMA,
+                varifocal_iou_weighted=node.VARIFOCAL_IOU_WEIGHTED,
+                quality_focal_beta=node.QUALITY_FOCAL_BETA,
+                focal_alpha=node.FOCAL_ALPHA,
+                focal_gamma=node.FOCAL_GAMMA,
+            ),
+            "cls_loss_weight": node.CLS_LOSS_WEIGHT,
+            "box_loss_weight": node.BOX_LOSS_WEIGHT,
+            # Inference parameters:
+            "candidate_rule": build_candidate_rule(
+                node.CANDIDATE_TEST,
+                node.SCORE_THRESH_TEST,
+                node.TOPK_CANDIDATES_TEST,
+                prefix=prefix,
+            ),
+            "suppression": build_suppression(
+                node.NMS_TYPE,
+                node.NMS_THRESH_TEST,
+                cfg.TEST.DETECTIONS_PER_IMAGE,
+                node.SOFT_NMS_SIGMA,
+                node.SOFT_NMS_MIN_SCORE,
+                prefix=prefix,
+            ),
+            "autocast_test": autocast_type(
+                f"{prefix}.PRECISION_TEST",
+                node.PRECISION_TEST,
+                torch.device(cfg.MODEL.DEVICE).type,
+            ),
+        }
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Losses of a batch in training, else its detections: see `DenseDetector.forward`."""
+        if not self.training:
+            with self._autocast():
+                return super().forward(batched_inputs)
+        assert "instances" in batched_inputs[0], "training needs the ground truth: instances"
+        images, features, predictions = self.predict(batched_inputs)
+        # Where the loader left it: it is assigned on the host while a GPU still predicts.
+        gt_instances = [item["instances"] for item in batched_inputs]
+        return self.forward_training(images, features, predictions, gt_instances)
+
+    def predict(self, batched_inputs: list[dict[str, Any]]) -> tuple[ImageList, list[Tensor], Any]:
+        """The network alone -> the batch's images, the head's features and its predictions."""
+        with self._autocast():
+            images = self.preprocess_image(batched_inputs)
+            pyramid = self.backbone(images.tensor)
+            features = [pyramid[name] for name in self.head_in_features]
+            return images, features, self.head(features)
+
+    def _autocast(self) -> AbstractContextManager:
+        if self.training or self.autocast_test is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.autocast_test)
+
+    def _move_to_current_device(self, x: Tensor) -> Tensor:
+        # Detectron2's copy, which exporters know, makes the host wait.
+        return to_device(x, self.device) if self.training else super()._move_to_current_device(x)
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Any,
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """Losses of a batch, weighted: see `losses`."""
+        targets = self.assign(images, features, gt_instances)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.losses(predictions, self.points(features), targets)
+
+    def assign(
+        self, images: ImageList, features: list[Tensor], gt_instances: list[Instances]
+    ) -> Targets:
+        """What each location of the batch learns; found where the ground truth is."""
+        targets = assign_targets(
+            gt_instances,
+            images.image_sizes,
+            level_sizes(features),
+            self.strides,
+            self.backbone.size_divisibility,
+            self.matcher,
+        )
+        return targets.to(self.device)
+
+    def points(self, features: list[Tensor]) -> Tensor:
+        """Where the locations of all levels stand -> (R, 2), x and y in pixels."""
+        return grid_points(level_sizes(features), self.strides, self.device)
+
+    def losses(self, predictions: Any, points: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """Compare predictions with targets -> weighted losses by name.
+
+        Args:
+            predictions: of N images.
+            points: (R, 2), where the locations stand, in pixels.
+            targets: of N images.
+        """
+        raise NotImplementedError
+
+    def scores(self, predictions: Any) -> Tensor:
+        """What ranks a detection, of each location and class -> (N R, K) float32, 0 to 1."""
+        raise NotImplementedError
+
+    def detected_boxes(self, predictions: Any, points: Tensor) -> Tensor:
+        """The box that each location detects -> (N R, 4), x1, y1, x2, y2 in pixels, not clipped.
+
+        Args:
+            predictions: of N images.
+            points: (R, 2), where the locations stand, in pixels.
+        """
+        raise NotImplementedError
+
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: Any
+    ) -> list[Instances]:
+        """Detections of each image, in pixels of the resized image, best first."""
+        candidates = self.candidates(images, features, predictions)
+        return [self.suppress(*pair) for pair in zip(candidates, images.image_sizes)]
+
+    def candidates(
+        self, images: ImageList, features: list[Tensor], predictions: Any
+    ) -> list[Candidates]:
+        """What suppression chooses from, of each image, in pixels of the resized image."""
+        boxes = self.detected_boxes(predictions, self.points(features))
+        return self.choose(images, features, self.scores(predictions), boxes)
+
+    def choose(
+        self, images: ImageList, features: list[Tensor], scores: Tensor, boxes: Tensor
+    ) -> list[Candidates]:
+        """Candidates of each image from `scores` and `detected_boxes`."""
+        levels = level_numbers(level_sizes(features), self.device)
+        return choose_candidates(scores, boxes, levels, images.image_sizes, self.candidate_rule)
+
+    def suppress(self, candidates: Candidates, image_size: tuple[int, int]) -> Instances:
+        """From the candidates of an image of this (H, W) to its detections, best first."""
+        kept, scores = self.suppression(*candidates)
+        return Instances(
+            image_size,
+            pred_boxes=Boxes(candidates.boxes[kept]),
+            scores=scores,
+            pred_classes=candidates.classes[kept],
+        )
+
+    def record(self, scalars: Mapping[str, Tensor]) -> None:
+        """Write scalars of a training step to the event storage, the detector's name first."""
+        name = type(self).__name__.lower()
+        put_scalars({f"{name}/{key}": value for key, value in scalars.items()})

@@ -1,0 +1,187 @@
+import pytest
+import torch
+from torch.nn import functional as F
+from torchvision.ops import deform_conv2d
+
+from tests.compare import relative_difference
+from vfnet.layers import star_conv as star_deform_conv
+from vfnet.layers.star_conv import (
+    StarDeformConv,
+    gather_convolution,
+    kernel_runs,
+    sampling_points,
+    star_offsets,
+)
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+needs_kernel = pytest.mark.skipif(
+    not (torch.cuda.is_available() and star_deform_conv._C.has_cuda()),
+    reason="needs a CUDA GPU and detectron2 built for it",
+)
+
+
+def random_layer(seed=0, channels=16, out_channels=8, size=(11, 13)):
+    generator = torch.Generator().manual_seed(seed)
+    layer = StarDeformConv(channels, out_channels)
+    x = torch.randn(2, channels, *size, generator=generator).requires_grad_()
+    offset = (torch.randn(2, 18, *size, generator=generator) * 4).requires_grad_()
+    return layer, x, offset
+
+
+def sampled_places(offsets):
+    """Offsets (N, 18, H, W) -> absolute (y, x) of the nine samples in cells, (N, 9, 2, H, W)."""
+    n, _, height, width = offsets.shape
+    places = offsets.view(n, 9, 2, height, width).clone()
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    for tap in range(9):
+        places[:, tap, 0] += y + tap // 3 - 1
+        places[:, tap, 1] += x + tap % 3 - 1
+    return places
+
+
+def test_the_star_samples_centre_corners_and_sides_of_the_box():
+    left, top, right, bottom = 12.0, 20.0, 36.0, 4.0
+    distances = torch.tensor([left, top, right, bottom]).view(1, 4, 1, 1).expand(1, 4, 5, 6)
+    places = sampled_places(star_offsets(distances, stride=4))[0, :, :, 2, 3] * 4  # pixels
+    x, y = 3 * 4, 2 * 4
+    expected = [
+        [place_y, place_x]
+        for place_y in (y - top, y, y + bottom)
+        for place_x in (x - left, x, x + right)
+    ]
+    torch.testing.assert_close(places, torch.tensor(expected))
+
+
+@pytest.mark.parity
+def test_star_offsets_are_the_references(shared):
+    reference = torch.load(shared / "reference" / "head.pt", weights_only=True)
+    for level, (distances, expected) in enumerate(
+        zip(reference["distances"], reference["star_offsets"])
+    ):
+        actual = star_offsets(distances, 8 * 2**level)
+        assert (actual - expected).abs().max() <= 1e-6 * expected.abs().max()
+
+
+def test_a_tenth_of_the_gradient_reaches_the_distances():
+    distances = torch.rand(1, 4, 3, 3).add(8).requires_grad_()
+    star_offsets(distances, stride=8).sum().backward()
+    # Left and top displace three of nine points by -1/8 cell a pixel, right and bottom by 1/8.
+    signs = torch.tensor([-1.0, -1.0, 1.0, 1.0]).view(1, 4, 1, 1)
+    torch.testing.assert_close(distances.grad, (signs * 3 / 8 * 0.1).expand(1, 4, 3, 3))
+
+
+def test_offsets_are_float32_and_a_huge_box_does_not_overflow_them():
+    offsets = star_offsets(torch.full((1, 4, 2, 2), 6e4, dtype=torch.float16), stride=8)
+    assert offsets.dtype == torch.float32
+    assert offsets.isfinite().all()
+
+
+def test_gathering_equals_torchvisions_kernel_with_all_gradients():
+    layer, x, offset = random_layer()
+    inputs = (x, offset, layer.weight)
+    out = layer(x, offset)
+    expected = deform_conv2d(x, offset, layer.weight, padding=1)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    weight = torch.randn_like(expected)
+    for actual, wanted in zip(
+        torch.autograd.grad(out, inputs, weight), torch.autograd.grad(expected, inputs, weight)
+    ):
+        assert (actual - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+def test_zero_offsets_are_a_plain_convolution():
+    layer, x, offset = random_layer()
+    plain = F.conv2d(x, layer.weight, padding=1)
+    torch.testing.assert_close(layer(x, torch.zeros_like(offset)), plain, rtol=1e-5, atol=1e-5)
+
+
+def test_shared_points_give_the_same():
+    layer, x, offset = random_layer()
+    assert torch.equal(layer(x, offset, sampling_points(offset)), layer(x, offset))
+
+
+def test_samples_outside_read_zero():
+    layer, x, offset = random_layer()
+    assert layer(x, torch.full_like(offset, 1000.0)).abs().max() == 0
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 1e30, -1e12])
+def test_infinite_and_huge_offsets_give_finite_values_and_gradients(value):
+    layer, x, offset = random_layer()
+    with torch.no_grad():
+        offset[:, ::5, ::2] = value
+    out = layer(x, offset)
+    out.square().sum().backward()
+    tensors = (out, x.grad, offset.grad, layer.weight.grad)
+    assert all(tensor.isfinite().all() for tensor in tensors)
+    assert (offset.grad[:, ::5, ::2] == 0).all()
+    untouched = [channel for channel in range(18) if channel % 5]
+    assert offset.grad[:, untouched].abs().max() > 0
+
+
+def test_infinite_distances_give_finite_values_and_gradients():
+    layer, x, _ = random_layer()
+    distances = torch.rand(2, 4, 11, 13) * 50
+    distances[:, 1, ::3] = float("inf")
+    distances.requires_grad_()
+    layer(x, star_offsets(distances, 8)).sum().backward()
+    assert distances.grad.isfinite().all()
+
+
+def test_autocast_keeps_the_samples_in_place():
+    layer, x, offset = random_layer()
+    exact = layer(x, offset)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = layer(x, offset)
+    assert (half.float() - exact).abs().max() < 0.02 * exact.abs().max()
+
+
+def test_the_layer_has_the_weight_alone():
+    layer = StarDeformConv(6, 4)
+    assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == {
+        "weight": (4, 6, 3, 3)
+    }
+
+
+class OnCuda(torch.Tensor):
+    """Says that it lies on a GPU."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize("built_with_cuda", [True, False])
+def test_the_kernel_is_taken_only_where_it_was_built(monkeypatch, built_with_cuda):
+    monkeypatch.setattr(star_deform_conv._C, "has_cuda", lambda: built_with_cuda)
+    x = torch.zeros(1, 2, 3, 3)
+    assert not kernel_runs(x)
+    assert kernel_runs(x.as_subclass(OnCuda)) == built_with_cuda
+    assert not kernel_runs(x.half().as_subclass(OnCuda))
+
+
+@needs_kernel
+def test_gathering_equals_detectron2s_kernel_on_cuda():
+    layer, x, offset = random_layer()
+    layer = layer.cuda()
+    x, offset = (tensor.detach().cuda().requires_grad_() for tensor in (x, offset))
+    inputs = (x, offset, layer.weight)
+    kernel = layer(x, offset)
+    gathered = gather_convolution(x, sampling_points(offset), layer.weight)
+    assert relative_difference(gathered, kernel) < 1e-5
+    for actual, expected in zip(
+        torch.autograd.grad(gathered.sum(), inputs), torch.autograd.grad(kernel.sum(), inputs)
+    ):
+        assert relative_difference(actual, expected) < 1e-4
+
+
+@needs_cuda
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_on_cuda_trains(dtype):
+    layer, x, offset = random_layer()
+    layer = layer.cuda()
+    x, offset = (tensor.detach().cuda().requires_grad_() for tensor in (x, offset))
+    exact = layer(x, offset)
+    with torch.autocast("cuda", dtype=dtype):
+        half = layer(x, offset)
+    assert relative_difference(half.float(), exact) < 0.02
+    half.float().square().sum().backward()
+    assert all(t.grad.isfinite().all() for t in (x, offset, layer.weight))
