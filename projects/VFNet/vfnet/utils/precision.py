@@ -22,3 +22,22 @@ def autocast_type(key: str, name: str, device_type: str) -> torch.dtype | None:
     if device_type == "cpu" and name == "float16":
         raise UserError(f"{key} float16 needs a GPU; on a CPU set {key} bfloat16")
     return PRECISIONS[name]
+
+
+def slow_precision(key: str, name: str, device_type: str) -> str:
+    """Say in one line that a device computes in a precision without its own instructions; else "".
+
+    Args: as `autocast_type`.
+    """
+    if device_type != "cpu" or name != "bfloat16" or _cpu_has_bfloat16():
+        return ""
+    return (
+        f"{key} is bfloat16, which this processor has no instructions for (AVX-512 or AMX): "
+        "expect many times float32's time, 28 times on a processor with AVX2; set float32"
+    )
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether oneDNN, which convolves on a CPU, computes in bfloat16 here; True if unknown."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    return supported()
