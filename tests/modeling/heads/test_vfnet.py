@@ -47,15 +47,25 @@ def build_detector(head):
         classification_loss=classification_loss("varifocal"),
         cls_loss_weight=1.0,
         box_loss_weight=1.5,
+        refined_box_loss_weight=2.0,
         candidate_rule=build_candidate_rule("pair", 0.05, 1000, prefix="MODEL.VFNET"),
         suppression=build_suppression("nms", 0.6, 100, 0.5, 0.001, prefix="MODEL.VFNET"),
     )
 
 
 def small_head(**switches):
-    return VFNetHead(
-        in_channels=64, strides=list(STRIDES), num_classes=5, conv_channels=64, **switches
-    )
+    settings = {
+        "strides": list(STRIDES),
+        "num_convs": 3,
+        "norm": "GN",
+        "prior_prob": 0.01,
+        "deform_last_conv": False,
+        "star_features": True,
+        "refine_box": True,
+        "star_gradient_scale": 0.1,
+        **switches,
+    }
+    return VFNetHead(in_channels=64, num_classes=5, conv_channels=64, **settings)
 
 
 def instances(boxes, classes, size):
@@ -264,13 +274,7 @@ def test_classification_gradient_reaches_the_initial_box_scaled_by_the_key():
     gradients = []
     for scale in (0.1, 0.4):
         torch.manual_seed(0)
-        head = VFNetHead(
-            in_channels=64,
-            strides=[8],
-            num_classes=5,
-            conv_channels=64,
-            star_gradient_scale=scale,
-        )
+        head = small_head(strides=[8], star_gradient_scale=scale)
         nn.init.normal_(head.cls_star.weight, std=0.1)
         head(features).logits[0].square().sum().backward()
         gradients.append(head.box_pred.weight.grad)

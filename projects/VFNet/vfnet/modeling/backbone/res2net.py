@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ...errors import UserError
 from ...layers.deform_conv import DeformConvWithOffset
-from .resnet import BLOCKS_PER_STAGE, build_fpn, is_deformable, put_together
+from .resnet import BLOCKS_PER_STAGE, build_fpn, is_deformable, assemble_resnet
 
 
 class DeepStem(CNNBlockBase):
@@ -136,7 +136,7 @@ def build_res2net(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         )
         in_channels, out_channels = out_channels, 2 * out_channels
         stages.append(blocks)
-    return put_together(cfg, stem, stages)
+    return assemble_resnet(cfg, stem, stages)
 
 
 @BACKBONE_REGISTRY.register()

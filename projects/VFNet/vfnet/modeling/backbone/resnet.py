@@ -113,10 +113,10 @@ def build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         )
         in_channels, out_channels = out_channels, 2 * out_channels
         stages.append(blocks)
-    return put_together(cfg, stem, stages)
+    return assemble_resnet(cfg, stem, stages)
 
 
-def put_together(cfg: CfgNode, stem: nn.Module, stages: list[list[nn.Module]]) -> ResNet:
+def assemble_resnet(cfg: CfgNode, stem: nn.Module, stages: list[list[nn.Module]]) -> ResNet:
     """A ResNet of these parts: its start, outputs, frozen stages and batch norms as configured."""
     if cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL:
         _zero_init_residual(stages)

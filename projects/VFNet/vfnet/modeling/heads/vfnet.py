@@ -57,14 +57,14 @@ class VFNetHead(nn.Module):
         in_channels: int,
         strides: list[int],
         num_classes: int,
-        num_convs: int = 3,
-        conv_channels: int = 256,
-        norm: str = "GN",
-        prior_prob: float = 0.01,
-        deform_last_conv: bool = False,
-        star_features: bool = True,
-        refine_box: bool = True,
-        star_gradient_scale: float = 0.1,
+        num_convs: int,
+        conv_channels: int,
+        norm: str,
+        prior_prob: float,
+        deform_last_conv: bool,
+        star_features: bool,
+        refine_box: bool,
+        star_gradient_scale: float,
     ):
         """
         Args:

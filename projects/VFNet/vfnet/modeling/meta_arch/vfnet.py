@@ -26,7 +26,7 @@ class VFNet(LocationDetector):
     """
 
     @configurable
-    def __init__(self, *, refined_box_loss_weight: float = 2.0, **shared: Any):
+    def __init__(self, *, refined_box_loss_weight: float, **shared: Any):
         """
         Args:
             refined_box_loss_weight: factor of the refined box's loss; BOX_LOSS_WEIGHT is the
