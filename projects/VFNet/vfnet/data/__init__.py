@@ -3,7 +3,7 @@
 from .checks.boxes import describe_bad_boxes
 from .checks.coco_json import check_evaluable
 from .checks.datasets import check_datasets
-from .checks.pictures import check_images
+from .checks.pictures import check_images, read_picture
 from .datasets.coco_format import publish_class_names, register_coco_format, register_test_sets
 from .datasets.shapes import register_shapes
 from .mapper import build_mapper
@@ -21,6 +21,7 @@ __all__ = [
     "describe_bad_boxes",
     "images_per_process",
     "publish_class_names",
+    "read_picture",
     "register_coco_format",
     "register_test_sets",
 ]
