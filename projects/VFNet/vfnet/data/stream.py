@@ -99,7 +99,7 @@ def images_per_process(cfg: CfgNode) -> int:
     if total < 1 or total % processes:
         raise UserError(
             f"SOLVER.IMS_PER_BATCH is {total}: it has to be a positive multiple of the number of "
-            f"processes, {processes}."
+            f"processes, {processes}"
         )
     return total // processes
 
@@ -206,7 +206,7 @@ class _RaisingLoader:
 def _usable_records(cfg: CfgNode, records: list[Record]) -> list[Record]:
     for record in records:
         if "annotations" not in record:
-            raise UserError(f"{record['file_name']} has no annotations: training needs them.")
+            raise UserError(f"{record['file_name']} has no annotations: training needs them")
     records = clean_boxes(records, strict=cfg.DATASETS.STRICT)
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         records = filter_images_with_only_crowd_annotations(records)  # logs how many
@@ -219,7 +219,7 @@ def _usable_records(cfg: CfgNode, records: list[Record]) -> list[Record]:
     if not records:
         raise UserError(
             f"No image of {', '.join(cfg.DATASETS.TRAIN)} has a usable box. Check the annotations, "
-            "or set DATALOADER.FILTER_EMPTY_ANNOTATIONS False."
+            "or set DATALOADER.FILTER_EMPTY_ANNOTATIONS False"
         )
     return records
 
@@ -235,7 +235,7 @@ def _build_sampler(cfg: CfgNode, records: list[Record], seed: int) -> Sampler[in
         return RepeatFactorTrainingSampler(factors, seed=seed)
     raise UserError(
         'DATALOADER.SAMPLER_TRAIN has to be "TrainingSampler" or "RepeatFactorTrainingSampler"; '
-        f"got {name!r}."
+        f"got {name!r}"
     )
 
 

@@ -32,7 +32,7 @@ def check_coco_file(json_file: str) -> dict[int, str]:
     annotations = content.get("annotations", [])
     if not images or not categories:
         empty = "images" if not images else "categories"
-        raise UserError(f'{json_file}: "{empty}" is empty; at least one is needed.')
+        raise UserError(f'{json_file}: "{empty}" is empty; at least one is needed')
 
     names = _check_categories(json_file, categories)
     _check_images(json_file, images)
@@ -70,8 +70,8 @@ def check_evaluable(name: str, records: Sequence[dict[str, Any]]) -> None:
         if bad:
             raise UserError(
                 f"{name}: {len(bad)} annotations lack {lacking}, without which COCO's evaluation "
-                f"goes wrong: {name_first(bad, describe)} Add it to the json file, or take "
-                f"{name} out of DATASETS.TEST."
+                f"goes wrong: {name_first(bad, describe)}. Add it to the json file, or take "
+                f"{name} out of DATASETS.TEST"
             )
 
 
@@ -82,23 +82,23 @@ def _read(json_file: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(
             f"{json_file} is not there. DATASETS.COCO_FORMAT wants [name, json file, folder of "
-            "the images], with paths that are absolute or relative to the working directory."
+            "the images], with paths that are absolute or relative to the working directory"
         ) from error
     except OSError as error:
-        raise UserError(f"{json_file} cannot be read: {error}.") from error
+        raise UserError(f"{json_file} cannot be read: {error}") from error
     except ValueError as error:  # not json, or not text
-        raise UserError(f"{json_file} is not a whole json file: {error}.") from error
+        raise UserError(f"{json_file} is not a whole json file: {error}") from error
 
     for key in ("images", "categories"):
         if not isinstance(content, dict) or key not in content:
             raise UserError(
                 f'{json_file} has no "{key}": expected COCO\'s detection format, one object with '
-                '"images", "annotations" and "categories".'
+                '"images", "annotations" and "categories"'
             )
     for key in ("images", "categories", "annotations"):
         items = content.get(key, [])
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise UserError(f'{json_file}: "{key}" has to be a list of objects.')
+            raise UserError(f'{json_file}: "{key}" has to be a list of objects')
     return content
 
 
@@ -173,7 +173,7 @@ def _refuser(json_file: str, what: str, describe: Callable[[dict], str]) -> Call
         bad = list(items)
         if bad:
             raise UserError(
-                f"{json_file}: {len(bad)} {what} {kind}: {name_first(bad, describe)} Fix the file."
+                f"{json_file}: {len(bad)} {what} {kind}: {name_first(bad, describe)}. Fix the file"
             )
 
     return refuse

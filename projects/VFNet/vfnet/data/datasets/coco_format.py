@@ -98,7 +98,7 @@ def publish_class_names(cfg: CfgNode) -> None:
         logger.warning(
             f'"{cfg.DATASETS.TEST[0]}" is known in this process with the classes {list(known)}, '
             f"which stay, but MODEL.VFNET.CLASS_NAMES is {names}: name another data set in "
-            "DATASETS.TEST for predictions with the config's names."
+            "DATASETS.TEST for predictions with the config's names"
         )
 
 
@@ -109,13 +109,13 @@ def _parse(value: list[Any]) -> list[CocoFormatEntry]:
         if not is_entry or not all(isinstance(part, str) and part for part in item):
             raise UserError(
                 "DATASETS.COCO_FORMAT has to be a list of [name, json file, folder of the "
-                f"images], three texts each; got {item!r}."
+                f"images], three texts each; got {item!r}"
             )
         entry = CocoFormatEntry(*item)
         if entries.setdefault(entry.name, entry) != entry:
             raise UserError(
                 f'DATASETS.COCO_FORMAT names "{entry.name}" twice with different files: '
-                f"{entries[entry.name]} and {entry}."
+                f"{entries[entry.name]} and {entry}"
             )
     return list(entries.values())
 
@@ -129,7 +129,7 @@ def _check_name_is_free(entry: CocoFormatEntry) -> None:
         raise UserError(
             f'DATASETS.COCO_FORMAT: the name "{entry.name}" belongs to another data set '
             f"(json file {files[0]}, images {files[1]}), not to {entry.json_file} and "
-            f"{entry.image_root}. Choose another name."
+            f"{entry.image_root}. Choose another name"
         )
 
 
@@ -139,7 +139,7 @@ def _check_unchanged(entry: CocoFormatEntry, categories: dict[int, str]) -> None
     if known and known != list(categories.values()):
         raise UserError(
             f'"{entry.name}" is known with the classes {known}, but {entry.json_file} has '
-            f"{list(categories.values())}. Choose another name, or start a new process."
+            f"{list(categories.values())}. Choose another name, or start a new process"
         )
 
 
@@ -153,7 +153,7 @@ def _check_agreement(
     raise UserError(
         f"{first} and {second} have different categories (id, name): only {first} has "
         f"{only_first}, only {second} has {only_second}. Data sets of one run need the same ids "
-        "and names."
+        "and names"
     )
 
 
@@ -162,12 +162,12 @@ def _take_classes(vfnet: CfgNode, name: str, classes: list[str]) -> None:
     if vfnet.NUM_CLASSES not in (_DEFAULT_NUM_CLASSES, len(classes)):
         raise UserError(
             f"MODEL.VFNET.NUM_CLASSES is {vfnet.NUM_CLASSES}, but {name} has {len(classes)} "
-            f"categories ({', '.join(classes)}). Leave NUM_CLASSES out, or fix it."
+            f"categories ({', '.join(classes)}). Leave NUM_CLASSES out, or fix it"
         )
     if vfnet.CLASS_NAMES and list(vfnet.CLASS_NAMES) != classes:
         raise UserError(
             f"MODEL.VFNET.CLASS_NAMES is {list(vfnet.CLASS_NAMES)}, but {name} has {classes}. "
-            "Leave CLASS_NAMES out, or fix it."
+            "Leave CLASS_NAMES out, or fix it"
         )
     if vfnet.NUM_CLASSES != len(classes):
         vfnet.NUM_CLASSES = len(classes)
