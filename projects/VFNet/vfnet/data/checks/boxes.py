@@ -119,7 +119,7 @@ def _clean_record(record: Record, findings: _Findings) -> Record:
 
 def _clean_annotation(annotation: dict, record: Record, findings: _Findings) -> dict | None:
     name = f"{record['file_name']} {list(annotation['bbox'])}"
-    box = _corners(annotation, name)
+    box = corners(annotation, name)
     x0, y0, x1, y1 = box
     if not all(map(math.isfinite, box)) or x1 < x0 or y1 < y0:
         findings.invalid.append(name)
@@ -138,7 +138,8 @@ def _clean_annotation(annotation: dict, record: Record, findings: _Findings) -> 
     return {**annotation, "bbox": list(clipped), "bbox_mode": BoxMode.XYXY_ABS}
 
 
-def _corners(annotation: dict, name: str) -> Box:
+def corners(annotation: dict, name: str) -> Box:
+    """Return (x0, y0, x1, y1) of an annotation's box; `name` is for the message of another mode."""
     # Not BoxMode.convert: it computes in float32, which moves corners beyond borders.
     a, b, c, d = map(float, annotation["bbox"])
     if annotation["bbox_mode"] == BoxMode.XYWH_ABS:

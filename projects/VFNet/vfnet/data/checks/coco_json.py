@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.utils.file_io import PathManager
 
 from ...errors import UserError
+from ...utils.files import is_special_file
 from .report import name_first
 
 
@@ -76,6 +77,8 @@ def check_evaluable(name: str, records: Sequence[dict[str, Any]]) -> None:
 
 
 def _read(json_file: str) -> dict[str, Any]:
+    if is_special_file(json_file):
+        raise UserError(f"{json_file} is no regular file")
     try:
         with PathManager.open(json_file, "r") as file:
             content = json.load(file)
