@@ -66,13 +66,14 @@ def describe_shared(
 
     See `describe_repeated`.
     """
+    tested = {keys[record["file_name"]]: record["file_name"] for record in test}
     trained = {keys[record["file_name"]] for record in train}
-    shared = [record for record in test if keys[record["file_name"]] in trained]
+    shared = [name for key, name in tested.items() if key in trained]
     if not shared:
         return ""
     return (
-        f"{len(shared)} of {len(test)} pictures are trained on as well, by name or content, so "
-        f"that their AP says little about new ones: {name_first(shared, lambda r: r['file_name'])}"
+        f"{len(shared)} of {len(tested)} pictures are trained on as well, by name or content, so "
+        f"that their AP says little about new ones: {name_first(shared)}"
     )
 
 

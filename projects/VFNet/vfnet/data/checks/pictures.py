@@ -106,7 +106,8 @@ def _deep_mode(image: Image.Image) -> str:
     if image.mode.startswith(("I", "F")):
         return image.mode
     # 16 bits in colour have no mode of their own: they stand in what the decoder is told.
-    arguments = image.tile[0][3] if image.tile else None
+    tile = getattr(image, "tile", None)
+    arguments = tile[0][3] if tile else None
     raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return raw if isinstance(raw, str) and ";16" in raw else ""
 
