@@ -17,7 +17,12 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from vfnet.checkpoint import VFNetCheckpointer
-from vfnet.data import check_datasets, register_coco_format, register_test_sets
+from vfnet.data import (
+    check_datasets,
+    publish_class_names,
+    register_coco_format,
+    register_test_sets,
+)
 from vfnet.data.transforms.views import build_resizes
 from vfnet.engine import (
     Trainer,
@@ -86,6 +91,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
     def register() -> None:
         (register_coco_format if training else register_test_sets)(cfg)
+        publish_class_names(cfg)
         check_datasets(names)
 
     def check() -> list[str]:

@@ -12,11 +12,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import Instances
-from PIL import Image
 
+from vfnet.data import read_picture
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.predictor import build_predictor, class_names, load_prediction_config
@@ -96,15 +94,6 @@ def plan_outputs(pictures: Sequence[Path], folder: Path) -> list[Path]:
     return list(outputs)
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Return (H, W, 3) uint8, BGR, turned upright as the file's EXIF data says."""
-    try:
-        return read_image(str(path), format="BGR")
-    # Pillow raises these, SyntaxError among them, for damaged files.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"expected a picture that Pillow can read: {path}: {error}") from error
-
-
 def to_records(instances: Instances, names: Sequence[str]) -> list[dict]:
     """Turn detections into what the json holds of them; boxes are xyxy in pixels."""
     columns = (instances.pred_classes, instances.scores, instances.pred_boxes.tensor)
@@ -129,7 +118,7 @@ def run(args: argparse.Namespace) -> None:
     pictures = find_pictures(args.input)
     outputs = plan_outputs(pictures, folder)
     for picture in pictures:  # before the first result is written
-        read_picture(picture)
+        read_picture(str(picture))
 
     cfg = load_prediction_config(args.config_file, args.opts)
     cfg.MODEL.VFNET.SCORE_THRESH_TEST = threshold
@@ -140,7 +129,7 @@ def run(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     records = []
     for picture, output in zip(pictures, outputs):
-        image = read_picture(picture)
+        image = read_picture(str(picture))
         instances = predictor(image)["instances"].to("cpu")
         # Soft-NMS lowers scores after the model has applied its threshold.
         instances = instances[instances.scores >= threshold]

@@ -188,6 +188,11 @@ def _write_text(folder):
     return [folder]
 
 
+def _write_16_bits(folder):
+    Image.fromarray(np.full((HEIGHT, WIDTH), 40000, np.uint16)).save(folder / "d.png")
+    return [folder]
+
+
 def _empty(folder):
     (folder / "none").mkdir()
     return [folder / "none"]
@@ -199,6 +204,7 @@ def _empty(folder):
         (_collide, r"a\.png and .*second.*a\.png would both be written"),
         (_truncate, r"picture that Pillow can read: .*b\.jpg"),
         (_write_text, r"picture that Pillow can read: .*c\.png"),
+        (_write_16_bits, r"d\.png has pixels of mode I;16, .* 8 bits a channel are expected"),
         (_empty, r"expected pictures .* in .*none"),
         (lambda folder: [folder / "missing.png"], r"found nothing at .*missing\.png"),
         (lambda folder: [folder / "*.gif"], r"found nothing at .*\*\.gif"),

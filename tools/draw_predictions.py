@@ -17,12 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vfnet.data import check_datasets, check_images, register_test_sets
+from vfnet.data import check_datasets, check_images, read_picture, register_test_sets
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.predictor import build_predictor, class_names, load_prediction_config
@@ -120,7 +119,7 @@ def predictions_of_model(
     predictor = build_predictor(cfg)
     predictions = {}
     for record in records:
-        instances = predictor(read_image(record["file_name"], "BGR"))["instances"].to("cpu")
+        instances = predictor(read_picture(record["file_name"], "BGR"))["instances"].to("cpu")
         instances = instances[instances.scores >= threshold]
         predictions[record["image_id"]] = Drawable(
             instances.pred_boxes.tensor.numpy(),
@@ -153,7 +152,7 @@ def contact_sheet(
     for axes in cells.flat:
         axes.axis("off")
     for record, (left, right) in zip(records, cells):
-        image = read_image(record["file_name"], "RGB")
+        image = read_picture(record["file_name"], "RGB")
         scale = CELL_INCHES * DPI / image.shape[1]
         name = os.path.basename(record["file_name"])
         truth, found = ground_truth(record), predictions.get(record["image_id"], nothing)

@@ -91,8 +91,8 @@ def main() -> None:
         except OSError as error:
             raise UserError(f"{args.output} cannot be written ({error}): choose another") from error
 
-    batches = build_annotated_loader(cfg, records)
-    scores = oracle_scores(model, tqdm(batches, disable=None), dataset)
+    batches = tqdm(build_annotated_loader(cfg, records), disable=None)
+    scores = oracle_scores(model, batches, dataset, cfg.TEST.DETECTIONS_PER_IMAGE)
     print(f"{len(records)} images of {dataset}, {cfg.MODEL.WEIGHTS}\n\n{table(scores)}\n")
     print("gt: at positive locations, before suppression. VFNet has no centerness to replace.")
     if args.output:

@@ -127,13 +127,23 @@ def test_a_picture_of_too_many_pixels_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [OSError, SyntaxError, ValueError])
-def test_whatever_the_decoder_raises_names_the_picture(monkeypatch, error):
+def test_whatever_the_decoder_raises_names_the_picture(tmp_path, monkeypatch, error):
     def read(*arguments, **more):
         raise error("bad chunk")
 
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     monkeypatch.setattr("detectron2.data.detection_utils.read_image", read)
     with pytest.raises(UserError, match=r"a\.png cannot be decoded \(bad chunk\)"):
-        build_mapper(make_config(), True)({"file_name": "a.png"})
+        build_mapper(make_config(), True)({"file_name": str(tmp_path / "a.png")})
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_a_16_bit_picture_is_named(tmp_path, is_train):
+    file = tmp_path / "deep.png"
+    Image.fromarray(np.full((60, 80), 40000, np.uint16)).save(file)
+    record = {"file_name": str(file), "width": 80, "height": 60, "annotations": []}
+    with pytest.raises(UserError, match=r"deep\.png has pixels of mode I;16, .* 8 bits"):
+        build_mapper(make_config(), is_train)(record)
 
 
 def test_a_picture_of_another_size_is_named(tmp_path):

@@ -8,6 +8,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
 import vfnet
+from tests.data.conftest import write_json
 from vfnet.data import build_test_loader, build_train_loader, register_coco_format
 from vfnet.data.datasets.shapes import load_shapes
 from vfnet.data.stream import TrainingBatches, seeded_generators
@@ -242,13 +243,35 @@ def test_strict_reaches_the_boxes(make_coco):
         build_train_loader(cfg, seed=7)
 
 
-def test_no_image_left_is_an_error(make_coco):
-    file, _ = make_coco(annotations=[])
-    cfg = make_config()
+def crowd(content):
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+
+
+def empty_and_crowd(content):
+    crowd(content)
+    content["annotations"][0].update(iscrowd=0, bbox=[4, 6, 0, 9])
+
+
+REASONS = {
+    "no box": (lambda content: content["annotations"].clear(), "of 0 boxes 0 are crowds"),
+    "crowds": (crowd, "of 4 boxes 4 are crowds .iscrowd 1., .* and 0 are empty"),
+    "both": (empty_and_crowd, "of 4 boxes 3 are crowds .*, and 1 are empty or outside"),
+}
+
+
+@pytest.mark.parametrize("filter_empty", [True, False])
+@pytest.mark.parametrize("reason", REASONS)
+def test_no_image_left_is_an_error(make_coco, reason, filter_empty):
+    change, message = REASONS[reason]
+    file, content = make_coco()
+    change(content)
+    write_json(file, content)
+    cfg = make_config(FILTER_EMPTY_ANNOTATIONS=filter_empty)
     cfg.DATASETS.COCO_FORMAT = [["toy", str(file), str(file.parent)]]
     cfg.DATASETS.TRAIN = ("toy",)
     register_coco_format(cfg)
-    with pytest.raises(UserError, match="No image of toy has a usable box"):
+    with pytest.raises(UserError, match=f"No image of toy has a usable box: {message}"):
         build_train_loader(cfg, seed=7)
 
 

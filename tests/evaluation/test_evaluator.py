@@ -83,6 +83,23 @@ def test_perfect_detections_have_ap_100_wherever_there_is_ground_truth(score, ca
     assert table["all"] == ["3", "100.0"]
 
 
+@pytest.mark.parametrize("kept, ap", [(100, 3400 / 101), (300, 100.0), (5, 3400 / 101)])
+def test_as_many_detections_count_as_are_kept_and_never_fewer_than_cocos_100(tmp_path, kept, ap):
+    """300 objects in one picture, all found: of 101 recalls 34 are reached with 100 of them."""
+    boxes = [[k % 20 * 6, k // 20 * 6, 5, 5] for k in range(300)]
+    annotations = [annotation(k + 1, 5, 3, box) for k, box in enumerate(boxes)]
+    file = write_coco(tmp_path / "images", annotations, ((3, "cell"),))
+    cfg = own_config(tmp_path, {"own": file}, "TEST.DETECTIONS_PER_IMAGE", str(kept))
+    evaluator = Trainer.build_evaluator(cfg, "own")
+    evaluator.reset()
+    scores = torch.linspace(1, 0.5, 300)
+    evaluator.process([{"image_id": 5}], [detections(boxes, scores, [0] * 300)])
+    results = evaluator.evaluate()
+    assert list(results["bbox"]) == ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+    assert results["bbox"]["AP"] == pytest.approx(ap)
+    assert results["vfnet"]["AP-cell"] == results["bbox"]["AP"]
+
+
 def test_a_missed_box_is_seen_in_its_class_and_its_size_alone(score, caplog):
     score({**PERFECT, 11: detections([], [], [])})
     table = rows(caplog.text)

@@ -154,6 +154,16 @@ def test_own_data_to_evaluate_on_is_strict_too(fails, own_data):
     assert "DATASETS.STRICT: 1 boxes stick out" in error
 
 
+def test_own_data_in_shares_of_the_picture_is_an_error_where_strict(fails, own_data):
+    entry = own_data("own_shares", bbox=[0.1, 0.2, 0.3, 0.4])
+    error = fails(
+        *("DATASETS.COCO_FORMAT", [entry], "DATASETS.STRICT", "True"),
+        *("DATASETS.TRAIN", f"('{entry[0]}',)", "DATASETS.TEST", f"('{entry[0]}',)"),
+    )
+    assert "own_shares: 1 of 1 boxes are at most a pixel wide and high" in error
+    assert "own_shares: 1 of 1 pictures are trained on as well" in error
+
+
 def test_evaluation_of_own_data_says_what_is_odd_and_needs_no_training_file(
     command, six_iterations, own_data, tmp_path
 ):

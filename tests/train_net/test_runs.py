@@ -1,12 +1,15 @@
 """The command `train_net.py`: arguments, runs that continue, processes, evaluation."""
 
 import json
+import logging
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from tests.engine.tiny import CONFIG
 from tests.train_net.runs import EVERYTHING_RANDOM, weights
+from vfnet.data.datasets.shapes import load_shapes
 from vfnet.engine import check_run, load_config
 
 
@@ -25,6 +28,18 @@ from vfnet.engine import check_run, load_config
 def test_resume_on_the_command_line(train_net, words, resume, required, overrides):
     args = train_net.parse_args(["--config-file", "a.yaml", *words])
     assert (args.resume, args.resume_required, args.opts) == (resume, required, overrides)
+
+
+def test_a_run_publishes_its_class_names(train_net, monkeypatch, tmp_path):
+    """For data that was registered without names."""
+    DatasetCatalog.register("bare", lambda: load_shapes("val")[:2])
+    monkeypatch.setattr(train_net, "default_setup", lambda cfg, args: None)
+    monkeypatch.setattr(train_net, "setup_logger", lambda *args, **more: logging.getLogger())
+    words = ["DATASETS.TRAIN", "('far_away',)", "DATASETS.TEST", "('bare',)"]
+    words += ["OUTPUT_DIR", str(tmp_path), "MODEL.VFNET.CLASS_NAMES", "['a', 'b', 'c']"]
+    train_net.setup(train_net.parse_args(["--config-file", str(CONFIG), "--eval-only", *words]))
+    for name in ("bare", "far_away"):
+        assert MetadataCatalog.get(name).thing_classes == ["a", "b", "c"]
 
 
 def test_a_run_writes_its_config_its_metrics_and_its_checkpoints(six_iterations):

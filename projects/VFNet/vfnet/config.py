@@ -21,7 +21,8 @@ def add_vfnet_config(cfg: CfgNode) -> None:
 
     # Own data: a list of [name, json file in COCO's format, folder of the images].
     cfg.DATASETS.COCO_FORMAT = []
-    # True: empty boxes, boxes outside their image and boxes that stick out of it are errors.
+    # True: empty boxes, boxes outside their image or sticking out of it, boxes that are no pixels
+    # (0 to 1), and pictures with several records or both trained and tested on are errors.
     cfg.DATASETS.STRICT = False
     # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with.
     # Detectron2's own DefaultPredictor always resizes with PIL.

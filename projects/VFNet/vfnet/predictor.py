@@ -10,7 +10,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
 from .checkpoint import VFNetCheckpointer
-from .data import register_test_sets
+from .data import publish_class_names, register_test_sets
 from .data.transforms.resize import build_resize
 from .data.transforms.views import build_resizes, without_resizing
 from .engine import choose_device, load_config
@@ -22,7 +22,8 @@ def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> C
     """Read a config for prediction: with the classes of own data, and a device that is there.
 
     `DATASETS.COCO_FORMAT` is read only where the config holds no class names, so that a dumped
-    `config.yaml` predicts on a machine without the data. What trains is never needed.
+    `config.yaml` predicts on a machine without the data. What trains is never needed. The names of
+    the classes are published (`publish_class_names`): after this call other tools know them too.
 
     Args:
         config_file: a yaml of this project, or the `config.yaml` that a training run wrote.
@@ -37,6 +38,7 @@ def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> C
     cfg = load_config(config_file, overrides)
     if not cfg.MODEL.VFNET.CLASS_NAMES:
         register_test_sets(cfg)
+    publish_class_names(cfg)
     device = choose_device(cfg.MODEL.DEVICE, num_gpus=1)
     if device != cfg.MODEL.DEVICE:
         print(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but there is no GPU: running on the CPU")
@@ -59,6 +61,7 @@ def build_predictor(cfg: CfgNode) -> DefaultPredictor:
             "MODEL.WEIGHTS is empty, so there is nothing to predict with: name a checkpoint, "
             "as in --opts MODEL.WEIGHTS output/model_final.pth"
         )
+    publish_class_names(cfg)
     # DefaultPredictor loads with a checkpointer that only warns where names do not fit.
     without_weights = without_resizing(cfg) if cfg.TEST.AUG.ENABLED else cfg.clone()
     without_weights.defrost()

@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 
 import pytest
 
@@ -22,6 +23,12 @@ def test_a_test_set_needs_no_annotations(make_coco):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="nothing.json is not there"):
         check_coco_file(str(tmp_path / "nothing.json"))
+
+
+def test_a_pipe_is_no_json_file(tmp_path):
+    os.mkfifo(tmp_path / "data.json")
+    with pytest.raises(UserError, match=r"data\.json is no regular file"):
+        check_coco_file(str(tmp_path / "data.json"))
 
 
 def test_a_truncated_file_is_named(make_coco):

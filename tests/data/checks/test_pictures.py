@@ -1,9 +1,12 @@
+import os
+
+import cv2
 import numpy as np
 import pytest
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from vfnet.data import check_images
+from vfnet.data import check_images, read_picture
 from vfnet.data.checks.pictures import picture_size
 from vfnet.data.datasets.shapes import load_shapes
 from vfnet.errors import UserError
@@ -80,3 +83,48 @@ def test_only_the_header_is_read(tmp_path):
 
 def test_pictures_that_are_drawn_pass():
     check_images(load_shapes("val")[:5])
+
+
+GREY = np.arange(200, dtype=np.uint16).reshape(10, 20) * 300
+DEEP = {
+    "grey.png": (GREY, "I;16"),
+    "grey.tif": (GREY, "I;16"),
+    "integers.tif": (GREY.astype(np.int32), "I"),
+    "floats.tif": (GREY.astype(np.float32) / 65535, "F"),
+    "colour.png": (np.stack([GREY] * 3, axis=2), "RGB;16"),
+    "colour.tif": (np.stack([GREY] * 3, axis=2), "RGB;16"),
+    "alpha.png": (np.stack([GREY] * 4, axis=2), "RGBA;16"),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("use", [picture_size, read_picture, lambda f: check_images([record(f)])])
+def test_more_than_8_bits_a_channel_are_refused_with_their_mode(tmp_path, name, use):
+    pixels, mode = DEEP[name]
+    file = str(tmp_path / name)
+    if mode == "I":
+        Image.fromarray(pixels).save(file)
+    else:
+        cv2.imwrite(file, pixels)
+    with pytest.raises(UserError, match=rf"{name} has pixels of mode {mode}\w*, .* numpy.uint8"):
+        use(file)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_every_mode_of_8_bits_passes(tmp_path, mode):
+    file = tmp_path / "a.tif"
+    Image.new("RGB", (20, 10), "white").convert(mode).save(file)
+    check_images([record(str(file))])
+    assert (read_picture(str(file)) == 255).all()
+
+
+def test_16_bits_become_8_by_the_rule_that_the_message_gives(tmp_path):
+    file = tmp_path / "a.png"
+    Image.fromarray(np.uint8(np.array([[0, 257, 65535]], np.uint16) / 257)).save(file)
+    assert read_picture(str(file))[0, :, 0].tolist() == [0, 1, 255]
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png is no regular file"):
+        check_images([record(str(tmp_path / "a.png"))])

@@ -3,6 +3,7 @@ import json
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultPredictor
+from detectron2.modeling import build_model
 from detectron2.structures import BoxMode
 
 import vfnet
@@ -154,6 +155,21 @@ def test_other_class_names_are_an_error(make_coco):
         register_coco_format(cfg)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "node"), [("RetinaNet", "RETINANET"), ("GeneralizedRCNN", "ROI_HEADS")]
+)
+def test_the_configured_detector_takes_the_classes(make_coco, architecture, node):
+    file, _ = make_coco()
+    cfg = make_config(("toy", file))
+    cfg.MODEL.META_ARCHITECTURE = architecture
+    register_coco_format(cfg)
+    assert cfg.MODEL[node].NUM_CLASSES == 2 and cfg.MODEL[node].CLASS_NAMES == ["cell", "plate"]
+    assert cfg.MODEL.VFNET.NUM_CLASSES == 80 and cfg.MODEL.VFNET.CLASS_NAMES == []
+    cfg.MODEL[node].NUM_CLASSES = 3
+    with pytest.raises(UserError, match=f"MODEL.{node}.NUM_CLASSES is 3, but toy has 2"):
+        register_coco_format(cfg)
+
+
 def test_a_bad_file_stops_before_anything_is_registered(make_coco):
     good, _ = make_coco("good")
     bad, _ = make_coco("bad", images=[])
@@ -164,16 +180,29 @@ def test_a_bad_file_stops_before_anything_is_registered(make_coco):
 
 
 def test_a_config_alone_publishes_its_class_names():
-    cfg = make_config(test=("far_away",))
+    cfg = make_config(train=("learned", "more"), test=("far_away", "farther"))
     cfg.MODEL.VFNET.CLASS_NAMES = ["cell", "plate"]
     publish_class_names(cfg)
+    assert MetadataCatalog.get("learned").thing_classes == ["cell", "plate"]
     assert MetadataCatalog.get("far_away").thing_classes == ["cell", "plate"]
+    for other in ("more", "farther"):
+        assert MetadataCatalog.get(other).get("thing_classes") is None
+
+
+def test_building_a_model_publishes_nothing():
+    cfg = make_config(train=("learned",), test=("far_away",))
+    cfg.merge_from_file(vfnet.model_zoo.get_config_file("demo/shapes_R18.yaml"))
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("learned",), ("far_away",)
+    cfg.MODEL.VFNET.NUM_CLASSES, cfg.MODEL.VFNET.CLASS_NAMES = 2, ["cell", "plate"]
+    cfg.MODEL.DEVICE = "cpu"
+    build_model(cfg)
+    assert not {"learned", "far_away"} & set(MetadataCatalog.list())
 
 
 def test_published_names_reach_an_unmodified_predictor(make_coco):
     cfg = make_config(test=("far_away",))
-    cfg.MODEL.VFNET.CLASS_NAMES = ["cell", "plate"]
     cfg.MODEL.META_ARCHITECTURE = "RetinaNet"  # any of Detectron2's: only the metadata matters
+    cfg.MODEL.RETINANET.CLASS_NAMES = ["cell", "plate"]
     cfg.MODEL.BACKBONE.NAME = "build_retinanet_resnet_fpn_backbone"
     cfg.MODEL.RESNETS.OUT_FEATURES = ["res3", "res4", "res5"]
     cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]

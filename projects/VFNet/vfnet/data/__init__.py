@@ -1,9 +1,8 @@
 """Data: own data in COCO's format, its checks, the training stream and the embedded shapes."""
 
-from .checks.boxes import describe_bad_boxes
-from .checks.coco_json import check_evaluable
 from .checks.datasets import check_datasets
-from .checks.pictures import check_images
+from .checks.own_data import check_own_data
+from .checks.pictures import check_images, read_picture
 from .datasets.coco_format import publish_class_names, register_coco_format, register_test_sets
 from .datasets.shapes import register_shapes
 from .mapper import build_mapper
@@ -16,11 +15,11 @@ __all__ = [
     "build_test_loader",
     "build_train_loader",
     "check_datasets",
-    "check_evaluable",
     "check_images",
-    "describe_bad_boxes",
+    "check_own_data",
     "images_per_process",
     "publish_class_names",
+    "read_picture",
     "register_coco_format",
     "register_test_sets",
 ]

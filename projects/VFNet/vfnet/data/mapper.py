@@ -11,7 +11,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import SizeMismatchError, build_augmentation, get_bbox
 
 from ..errors import UserError
-from .checks.pictures import DECODE_ERRORS
+from .checks.pictures import DECODE_ERRORS, open_picture
 from .transforms.crop import build_crop
 from .transforms.cutout import build_cutout
 from .transforms.planes import as_planes
@@ -29,7 +29,9 @@ class CheckedDatasetMapper(DatasetMapper):
         """Map a dataset dict; see `DatasetMapper`."""
         mapper = self._with_boxes_of(dataset_dict)
         try:
-            return DatasetMapper.__call__(mapper, dataset_dict)
+            # Not all data sets are checked before the run.
+            with open_picture(dataset_dict["file_name"]):
+                return DatasetMapper.__call__(mapper, dataset_dict)
         except UserError:
             raise
         except SizeMismatchError as error:
@@ -37,7 +39,7 @@ class CheckedDatasetMapper(DatasetMapper):
         except DECODE_ERRORS as error:
             raise UserError(
                 f"{dataset_dict['file_name']} cannot be decoded ({error}). Fix the file, or take "
-                "the image out of the data set."
+                "the image out of the data set"
             ) from error
 
     def _with_boxes_of(self, dataset_dict: dict[str, Any]) -> "CheckedDatasetMapper":

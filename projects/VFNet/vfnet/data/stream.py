@@ -54,7 +54,7 @@ def build_train_loader(
         records: the dataset dicts of DATASETS.TRAIN, where they are loaded already.
 
     Raises:
-        UserError: no usable image; an unknown sampler; a batch that the processes cannot share
+        UserError: no usable box; an unknown sampler; a batch that the processes cannot share
             evenly; bad boxes (`clean_boxes`). While iterating: a picture that cannot be used.
     """
     if records is None:
@@ -99,7 +99,7 @@ def images_per_process(cfg: CfgNode) -> int:
     if total < 1 or total % processes:
         raise UserError(
             f"SOLVER.IMS_PER_BATCH is {total}: it has to be a positive multiple of the number of "
-            f"processes, {processes}."
+            f"processes, {processes}"
         )
     return total // processes
 
@@ -206,8 +206,11 @@ class _RaisingLoader:
 def _usable_records(cfg: CfgNode, records: list[Record]) -> list[Record]:
     for record in records:
         if "annotations" not in record:
-            raise UserError(f"{record['file_name']} has no annotations: training needs them.")
-    records = clean_boxes(records, strict=cfg.DATASETS.STRICT)
+            raise UserError(f"{record['file_name']} has no annotations: training needs them")
+    cleaned = clean_boxes(records, strict=cfg.DATASETS.STRICT)
+    if not any(map(_has_object, cleaned)):
+        raise UserError(_describe_nothing(cfg.DATASETS.TRAIN, records))
+    records = cleaned
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         records = filter_images_with_only_crowd_annotations(records)  # logs how many
     else:
@@ -216,12 +219,22 @@ def _usable_records(cfg: CfgNode, records: list[Record]) -> list[Record]:
             logger.info(
                 f"{empty} of {len(records)} training images have no box, and are trained on"
             )
-    if not records:
-        raise UserError(
-            f"No image of {', '.join(cfg.DATASETS.TRAIN)} has a usable box. Check the annotations, "
-            "or set DATALOADER.FILTER_EMPTY_ANNOTATIONS False."
-        )
     return records
+
+
+def _has_object(record: Record) -> bool:
+    return any(not annotation.get("iscrowd", 0) for annotation in record["annotations"])
+
+
+def _describe_nothing(names: Sequence[str], records: Sequence[Record]) -> str:
+    """Say why no box can be learned from."""
+    annotations = [a for record in records for a in record["annotations"]]
+    crowds = sum(bool(annotation.get("iscrowd", 0)) for annotation in annotations)
+    return (
+        f"No image of {', '.join(names)} has a usable box: of {len(annotations)} boxes {crowds} "
+        f"are crowds (iscrowd 1), which are not learned, and {len(annotations) - crowds} are empty "
+        "or outside their image. Fix the annotations"
+    )
 
 
 def _build_sampler(cfg: CfgNode, records: list[Record], seed: int) -> Sampler[int]:
@@ -235,7 +248,7 @@ def _build_sampler(cfg: CfgNode, records: list[Record], seed: int) -> Sampler[in
         return RepeatFactorTrainingSampler(factors, seed=seed)
     raise UserError(
         'DATALOADER.SAMPLER_TRAIN has to be "TrainingSampler" or "RepeatFactorTrainingSampler"; '
-        f"got {name!r}."
+        f"got {name!r}"
     )
 
 

@@ -19,9 +19,7 @@ from ..checkpoint import VFNetCheckpointer, weights_mismatches
 from ..data import (
     build_mapper,
     build_train_loader,
-    check_evaluable,
-    check_images,
-    describe_bad_boxes,
+    check_own_data,
     images_per_process,
 )
 from ..errors import UserError
@@ -228,18 +226,13 @@ def _check_own_data(cfg: CfgNode, dataset_names: Sequence[str], training: bool) 
         for name in own
         if name not in DatasetCatalog
     ]
-    for name, records in loaded.items():
-        check_images(records)
-        if name in cfg.DATASETS.TEST:
-            check_evaluable(name, records)
-            if not _has_annotations(records):
-                lines.append(
-                    f"{name} has no annotations, so no AP will be computed: its detections are "
-                    "written as a file to submit"
-                )
-            bad_boxes = describe_bad_boxes(records, strict=cfg.DATASETS.STRICT)
-            if bad_boxes:
-                lines.append(f"{name}: {bad_boxes}")
+    lines += check_own_data(
+        loaded,
+        cfg.DATASETS.TRAIN if training else (),
+        cfg.DATASETS.TEST,
+        cfg.TEST.DETECTIONS_PER_IMAGE,
+        cfg.DATASETS.STRICT,
+    )
     if training and any(name in loaded for name in cfg.DATASETS.TRAIN):
         records = chain.from_iterable(
             loaded.get(name) or DatasetCatalog.get(name) for name in cfg.DATASETS.TRAIN

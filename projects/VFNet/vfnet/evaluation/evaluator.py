@@ -19,6 +19,8 @@ _SIZES = {
     "medium": (32.0**2, 96.0**2, "APm"),
     "large": (96.0**2, 1e5**2, "APl"),
 }
+# How many detections of an image COCO's AP counts.
+_COCO_DETECTIONS = 100
 # Above so many classes their table has three of them in a row.
 _LONG_TABLE = 20
 
@@ -31,15 +33,24 @@ class GroundTruthCounts(NamedTuple):
     by_category: dict[int, int]
 
 
-def build_evaluator(dataset_name: str, output_dir: str) -> DatasetEvaluator:
+def build_evaluator(
+    dataset_name: str, output_dir: str, detections_per_image: int = 100
+) -> DatasetEvaluator:
     """Build what scores a data set, or writes its detections where it has no annotations.
 
     Args:
         dataset_name: a registered data set.
         output_dir: the folder for detections.
+        detections_per_image: how many a detector keeps. COCO's AP counts the best 100 of an image;
+            where more are kept, all of them count.
     """
-    # Not cached: ground truth that an earlier run left there may be another by now.
-    evaluator = VFNetEvaluator(dataset_name, output_dir=output_dir, allow_cached_coco=False)
+    evaluator = VFNetEvaluator(
+        dataset_name,
+        output_dir=output_dir,
+        max_dets_per_image=max(_COCO_DETECTIONS, detections_per_image),
+        # Ground truth that an earlier run left there may be another by now.
+        allow_cached_coco=False,
+    )
     if evaluator.has_annotations:
         return evaluator
     return SubmissionEvaluator(

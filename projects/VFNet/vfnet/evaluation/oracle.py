@@ -28,7 +28,7 @@ from ..errors import UserError
 from ..modeling.losses.box import iou_weighted_giou_loss
 from ..modeling.matching.targets import Targets
 from ..modeling.meta_arch.dense import LocationDetector
-from .evaluator import VFNetEvaluator
+from .evaluator import build_evaluator
 
 # The rows. With "_only", the other classes of a positive location get the score 0; without it,
 # they keep their scores. The paper replaces "the element at the ground-truth label position".
@@ -108,7 +108,10 @@ def oracle_detections(
 
 
 def oracle_scores(
-    model: LocationDetector, batches: Iterable[list[dict[str, Any]]], dataset_name: str
+    model: LocationDetector,
+    batches: Iterable[list[dict[str, Any]]],
+    dataset_name: str,
+    detections_per_image: int = 100,
 ) -> dict[str, dict[str, float]]:
     """Score every kind of replacement, in one pass over the data.
 
@@ -116,6 +119,7 @@ def oracle_scores(
         model: trained; put into evaluation mode and back.
         batches: of `build_annotated_loader`.
         dataset_name: the data set that the images belong to; only they are scored.
+        detections_per_image: see `build_evaluator`.
 
     Returns:
         AP, AP50 and AP75 in percent, for each of `KINDS`.
@@ -127,7 +131,7 @@ def oracle_scores(
             image_ids += [item["image_id"] for item in batch]
             for kind, found in oracle_detections(model, batch).items():
                 detections[kind] += [{"instances": f["instances"].to("cpu")} for f in found]
-    with _evaluator(dataset_name) as evaluator:
+    with _evaluator(dataset_name, detections_per_image) as evaluator:
         return {kind: _score(evaluator, image_ids, found) for kind, found in detections.items()}
 
 
@@ -183,13 +187,13 @@ def build_annotated_loader(
 
 
 @contextlib.contextmanager
-def _evaluator(dataset_name: str) -> Iterator[DatasetEvaluator]:
+def _evaluator(dataset_name: str, detections_per_image: int) -> Iterator[DatasetEvaluator]:
     """An evaluator whose files are gone afterwards."""
     metadata = MetadataCatalog.get(dataset_name)
     converted = not metadata.get("json_file")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            yield VFNetEvaluator(dataset_name, output_dir=folder, allow_cached_coco=False)
+            yield build_evaluator(dataset_name, folder, detections_per_image)
         finally:
             if converted:  # to a file in this folder
                 vars(metadata).pop("json_file", None)

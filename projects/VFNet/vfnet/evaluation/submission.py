@@ -7,12 +7,13 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import BoxMode, Instances
+from detectron2.structures import BoxMode
 from detectron2.utils import comm
 
 from ..errors import UserError
@@ -21,10 +22,8 @@ from ..utils.files import write_aside
 logger = logging.getLogger(__name__)
 
 # Of COCO's test-dev a hundred detections per image are two million: written with all their digits,
-# the file is too large for servers to read in time. These decimals are 0.01 pixel and a score's
-# 1e-5; rounded scores are never in another order, and equal ones stay in the order of the file.
+# the file is too large for servers to read in time.
 _BOX_DECIMALS, _SCORE_DECIMALS = 2, 5
-_SHORTEST_SIDE = 10.0**-_BOX_DECIMALS
 # Detectron2's names of COCO's test sets: year and part.
 _COCO_TEST = re.compile(r"^coco_(\d{4})_(test(?:-dev)?)$")
 
@@ -38,27 +37,16 @@ class ImageDetections(NamedTuple):
     classes: np.ndarray
 
 
+@dataclass
 class SubmissionEvaluator(DatasetEvaluator):
     """Writes the detections of all processes as COCO's result format asks, as json and zip."""
 
-    def __init__(
-        self,
-        dataset_name: str,
-        output_dir: str,
-        image_ids: Sequence[int],
-        category_ids: Sequence[int],
-    ) -> None:
-        """
-        Args:
-            dataset_name: of the data set, which names the files (`submission_name`).
-            output_dir: the folder they are written to; made if it is absent.
-            image_ids: of all images of the set.
-            category_ids: the id in the json file of each class that the detector predicts.
-        """
-        self.dataset_name = dataset_name
-        self.output_dir = output_dir
-        self.image_ids = image_ids
-        self.category_ids = category_ids
+    dataset_name: str
+    output_dir: str  # made if it is absent
+    image_ids: Sequence[int]  # of all images of the set
+    category_ids: Sequence[int]  # in the json file, of each class that the detector predicts
+
+    def __post_init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
@@ -68,15 +56,15 @@ class SubmissionEvaluator(DatasetEvaluator):
     def process(self, inputs: Sequence[dict], outputs: Sequence[dict]) -> None:
         """Take the detections of some images; see `DatasetEvaluator.process`."""
         for image, output in zip(inputs, outputs):
-            found = _to_arrays(image["image_id"], output["instances"])
-            highest = found.classes.max(initial=-1)
-            if highest >= len(self.category_ids):
+            found = output["instances"].to("cpu")
+            boxes, scores = found.pred_boxes.tensor.float().numpy(), found.scores.float().numpy()
+            classes, count = found.pred_classes.numpy(), len(self.category_ids)
+            if classes.max(initial=-1) >= count:
                 raise UserError(
-                    f"{self.dataset_name} has {len(self.category_ids)} classes, but class "
-                    f"{highest} was detected; set MODEL.VFNET.NUM_CLASSES to "
-                    f"{len(self.category_ids)} and give weights that were trained with it"
+                    f"{self.dataset_name} has {count} classes, but class {classes.max()} was "
+                    f"detected; name weights of a detector of {count} classes, and its config"
                 )
-            self._found.append(found)
+            self._found.append(ImageDetections(image["image_id"], boxes, scores, classes))
 
     def evaluate(self) -> dict[str, Any]:
         """Write the files, on the first process.
@@ -93,15 +81,12 @@ class SubmissionEvaluator(DatasetEvaluator):
         if not comm.is_main_process():
             return {}
         detections = sorted(chain.from_iterable(gathered), key=lambda found: found.image_id)
-        files = write_submission(
-            os.path.join(self.output_dir, submission_name(self.dataset_name)),
-            detections,
-            self.category_ids,
-        )
-        logger.info(_describe(self.dataset_name, files, detections))
-        count = sum(len(found.scores) for found in detections)
+        path = os.path.join(self.output_dir, submission_name(self.dataset_name))
+        write_submission(path, detections, self.category_ids)
+        counts = [len(found.scores) for found in detections]
+        _log(self.dataset_name, path, counts)
         return {
-            "submission": {"num_images": float(len(detections)), "num_detections": float(count)}
+            "submission": {"num_images": float(len(counts)), "num_detections": float(sum(counts))}
         }
 
 
@@ -111,8 +96,7 @@ def submission_name(dataset_name: str) -> str:
     coco_2017_test-dev gives "detections_test-dev2017_vfnet_results"; other data sets stand in it
     with their own names.
     """
-    split = _COCO_TEST.sub(r"\2\1", dataset_name)
-    safe = re.sub(r"[^-.\w]", "_", split)
+    safe = re.sub(r"[^-.\w]", "_", _COCO_TEST.sub(r"\2\1", dataset_name))
     return f"detections_{safe}_vfnet_results"
 
 
@@ -120,66 +104,44 @@ def coco_entries(found: ImageDetections, category_ids: Sequence[int]) -> list[di
     """Return the detections of one image in COCO's result format, best first.
 
     Boxes are [x, y, width, height] in pixels with 2 decimals, no side shorter than 0.01; scores
-    have 5 decimals.
+    have 5 decimals. Rounded scores are never in another order.
 
     Source:
         https://cocodataset.org/#format-results
     """
     order = np.argsort(-found.scores, kind="stable")
-    boxes = BoxMode.convert(
-        found.boxes[order].astype(np.float64), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS
-    )
-    boxes = boxes.round(_BOX_DECIMALS)
-    # A box without an area is no box to some readers.
-    boxes[:, 2:] = boxes[:, 2:].clip(min=_SHORTEST_SIDE)
     # As float64: what has few decimals in float32 has many when written.
-    scores = found.scores[order].astype(np.float64).round(_SCORE_DECIMALS)
+    boxes, scores = found.boxes[order].astype(float), found.scores[order].astype(float)
+    boxes = BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).round(_BOX_DECIMALS)
+    boxes[:, 2:] = boxes[:, 2:].clip(min=10.0**-_BOX_DECIMALS)  # no area is no box to some readers
+    ids = [category_ids[class_] for class_ in found.classes[order]]
     return [
-        {"image_id": found.image_id, "category_id": category_ids[class_], "bbox": box, "score": s}
-        for class_, box, s in zip(found.classes[order].tolist(), boxes.tolist(), scores.tolist())
+        {"image_id": found.image_id, "category_id": id_, "bbox": box, "score": score}
+        for id_, box, score in zip(ids, boxes.tolist(), scores.round(_SCORE_DECIMALS).tolist())
     ]
 
 
 def write_submission(
     path: str, detections: Iterable[ImageDetections], category_ids: Sequence[int]
-) -> tuple[str, str]:
-    """Write `path`.json, and `path`.zip which holds that json alone, at its top level.
-
-    Returns:
-        the paths of the two files.
-    """
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    json_path, zip_path = path + ".json", path + ".zip"
-    separator = ""
-    with write_aside(json_path) as plain:
-        plain.write(b"[")
-        # Image by image: the whole as one text would take gigabytes.
-        for found in detections:
-            for entry in coco_entries(found, category_ids):
-                plain.write((separator + json.dumps(entry, separators=(",", ":"))).encode())
-                separator = ","
-        plain.write(b"]")
-        plain.flush()
-        with write_aside(zip_path) as packed, zipfile.ZipFile(packed, "w") as archive:
-            name = os.path.basename(json_path)
-            archive.write(plain.name, name, compress_type=zipfile.ZIP_DEFLATED)
-    return json_path, zip_path
-
-
-def _to_arrays(image_id: int, instances: Instances) -> ImageDetections:
-    return ImageDetections(
-        image_id,
-        instances.pred_boxes.tensor.detach().float().cpu().numpy(),
-        instances.scores.detach().float().cpu().numpy(),
-        instances.pred_classes.cpu().numpy(),
-    )
+) -> None:
+    """Write `path`.json, and `path`.zip which holds that json alone, at its top level."""
+    # As text image by image: two million entries would take gigabytes.
+    texts = (json.dumps(coco_entries(f, category_ids), separators=(",", ":")) for f in detections)
+    content = f"[{','.join(text[1:-1] for text in texts if text != '[]')}]".encode()
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with write_aside(f"{path}.json") as file:
+        file.write(content)
+    with (
+        write_aside(f"{path}.zip") as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        packed.writestr(f"{os.path.basename(path)}.json", content)
 
 
 def _check_images(name: str, seen: Sequence[int], expected: Sequence[int]) -> None:
-    twice = [id_ for id_, count in Counter(seen).items() if count > 1]
     for what, ids in (
         ("not predicted", set(expected) - set(seen)),
-        ("predicted more than once", set(twice)),
+        ("predicted more than once", {id_ for id_, n in Counter(seen).items() if n > 1}),
         ("predicted, but are not in its json file", set(seen) - set(expected)),
     ):
         if ids:
@@ -190,34 +152,14 @@ def _check_images(name: str, seen: Sequence[int], expected: Sequence[int]) -> No
             )
 
 
-def _describe(name: str, files: Sequence[str], detections: Sequence[ImageDetections]) -> str:
-    """Say what was written, and what to do with it."""
-    sizes = [_size(os.path.getsize(file)) for file in files]
-    counts = [len(found.scores) for found in detections]
-    lines = [
+def _log(name: str, path: str, counts: Sequence[int]) -> None:
+    text = (
         f"{name} has no annotations here, so no AP is computed and none is to be expected; its "
-        "detections are in",
-        f"  {files[0]} ({sizes[0]})",
-        f"  {files[1]} ({sizes[1]}, the same json packed)",
-        f"{len(counts)} images, all of the set, {counts.count(0)} of them without a detection; "
-        f"{sum(counts)} detections",
-    ]
+        f"detections are in {path}.json and, packed, {path}.zip: {len(counts)} images, all of the "
+        f"set, {counts.count(0)} of them without a detection; {sum(counts)} detections"
+    )
     if not sum(counts):
-        lines.append(
-            "Nothing was detected at all, so the json is an empty list: check MODEL.WEIGHTS and "
-            "MODEL.VFNET.SCORE_THRESH_TEST"
-        )
+        text += ". Nothing was detected at all: check MODEL.WEIGHTS and SCORE_THRESH_TEST"
     if _COCO_TEST.match(name):
-        lines.append(
-            "The zip is what COCO's server takes: https://cocodataset.org/#upload says where it "
-            "is. For boxes it was https://codalab.lisn.upsaclay.fr/competitions/7384, where "
-            "submissions were closed as of April 2026, without a successor "
-            "(https://github.com/cocodataset/cocoapi/issues/691). It allows few submissions: "
-            "try on coco_2017_val first"
-        )
-    return "\n".join(lines)
-
-
-def _size(count: int) -> str:
-    """Bytes as text: 1234567 is "1.2 MB"."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+        text += ". The zip is what COCO's server takes: https://cocodataset.org/#upload"
+    logger.info(text)

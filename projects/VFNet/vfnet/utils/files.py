@@ -29,3 +29,8 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def is_special_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is there and is neither a file nor a folder: reading a pipe may never end."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)

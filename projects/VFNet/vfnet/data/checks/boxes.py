@@ -45,8 +45,8 @@ def clean_boxes(records: Sequence[Record], strict: bool = False) -> list[Record]
     message = _describe(findings, "left out", "clipped")
     if message and strict:
         raise UserError(
-            f"DATASETS.STRICT: {message} Fix the annotations, or set DATASETS.STRICT False to "
-            "leave such boxes out and clip those that stick out."
+            f"DATASETS.STRICT: {message}. Fix the annotations, or set DATASETS.STRICT False to "
+            "leave such boxes out and clip those that stick out"
         )
     if message:
         logger.warning(message)
@@ -68,8 +68,8 @@ def describe_bad_boxes(records: Sequence[Record], strict: bool = False) -> str:
     )
     if message and strict:
         raise UserError(
-            f"DATASETS.STRICT: {message} Fix the annotations, or set DATASETS.STRICT False to "
-            "evaluate with such boxes."
+            f"DATASETS.STRICT: {message}. Fix the annotations, or set DATASETS.STRICT False to "
+            "evaluate with such boxes"
         )
     return message
 
@@ -81,7 +81,7 @@ def _inspect(records: Sequence[Record]) -> tuple[list[Record], _Findings]:
     if findings.invalid:
         raise UserError(
             f"{len(findings.invalid)} boxes are not finite or have a negative side: "
-            f"{name_first(findings.invalid)} Fix the annotations."
+            f"{name_first(findings.invalid)}. Fix the annotations"
         )
     return cleaned, findings
 
@@ -99,14 +99,14 @@ def _describe(findings: _Findings, left_out_how: str, clipped_how: str) -> str:
             f"{len(findings.protruding)} boxes stick out of their image, {clipped_how}: "
             f"{name_first(findings.protruding)}"
         )
-    return " ".join(parts)
+    return ". ".join(parts)
 
 
 def _clean_record(record: Record, findings: _Findings) -> Record:
     if "annotations" not in record:
         return record
     if "width" not in record or "height" not in record:
-        raise UserError(f"The record of {record['file_name']} needs its width and height.")
+        raise UserError(f"The record of {record['file_name']} needs its width and height")
     annotations = []
     for annotation in record["annotations"]:
         kept = annotation
@@ -119,7 +119,7 @@ def _clean_record(record: Record, findings: _Findings) -> Record:
 
 def _clean_annotation(annotation: dict, record: Record, findings: _Findings) -> dict | None:
     name = f"{record['file_name']} {list(annotation['bbox'])}"
-    box = _corners(annotation, name)
+    box = corners(annotation, name)
     x0, y0, x1, y1 = box
     if not all(map(math.isfinite, box)) or x1 < x0 or y1 < y0:
         findings.invalid.append(name)
@@ -138,14 +138,15 @@ def _clean_annotation(annotation: dict, record: Record, findings: _Findings) -> 
     return {**annotation, "bbox": list(clipped), "bbox_mode": BoxMode.XYXY_ABS}
 
 
-def _corners(annotation: dict, name: str) -> Box:
+def corners(annotation: dict, name: str) -> Box:
+    """Return (x0, y0, x1, y1) of an annotation's box; `name` is for the message of another mode."""
     # Not BoxMode.convert: it computes in float32, which moves corners beyond borders.
     a, b, c, d = map(float, annotation["bbox"])
     if annotation["bbox_mode"] == BoxMode.XYWH_ABS:
         return a, b, a + c, b + d
     if annotation["bbox_mode"] == BoxMode.XYXY_ABS:
         return a, b, c, d
-    raise UserError(f"{name}: bbox_mode has to be XYWH_ABS or XYXY_ABS.")
+    raise UserError(f"{name}: bbox_mode has to be XYWH_ABS or XYXY_ABS")
 
 
 def _clip(box: Box, width: float, height: float) -> Box:

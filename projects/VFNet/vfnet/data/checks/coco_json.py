@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.utils.file_io import PathManager
 
 from ...errors import UserError
+from ...utils.files import is_special_file
 from .report import name_first
 
 
@@ -32,7 +33,7 @@ def check_coco_file(json_file: str) -> dict[int, str]:
     annotations = content.get("annotations", [])
     if not images or not categories:
         empty = "images" if not images else "categories"
-        raise UserError(f'{json_file}: "{empty}" is empty; at least one is needed.')
+        raise UserError(f'{json_file}: "{empty}" is empty; at least one is needed')
 
     names = _check_categories(json_file, categories)
     _check_images(json_file, images)
@@ -70,35 +71,37 @@ def check_evaluable(name: str, records: Sequence[dict[str, Any]]) -> None:
         if bad:
             raise UserError(
                 f"{name}: {len(bad)} annotations lack {lacking}, without which COCO's evaluation "
-                f"goes wrong: {name_first(bad, describe)} Add it to the json file, or take "
-                f"{name} out of DATASETS.TEST."
+                f"goes wrong: {name_first(bad, describe)}. Add it to the json file, or take "
+                f"{name} out of DATASETS.TEST"
             )
 
 
 def _read(json_file: str) -> dict[str, Any]:
+    if is_special_file(json_file):
+        raise UserError(f"{json_file} is no regular file")
     try:
         with PathManager.open(json_file, "r") as file:
             content = json.load(file)
     except FileNotFoundError as error:
         raise UserError(
             f"{json_file} is not there. DATASETS.COCO_FORMAT wants [name, json file, folder of "
-            "the images], with paths that are absolute or relative to the working directory."
+            "the images], with paths that are absolute or relative to the working directory"
         ) from error
     except OSError as error:
-        raise UserError(f"{json_file} cannot be read: {error}.") from error
+        raise UserError(f"{json_file} cannot be read: {error}") from error
     except ValueError as error:  # not json, or not text
-        raise UserError(f"{json_file} is not a whole json file: {error}.") from error
+        raise UserError(f"{json_file} is not a whole json file: {error}") from error
 
     for key in ("images", "categories"):
         if not isinstance(content, dict) or key not in content:
             raise UserError(
                 f'{json_file} has no "{key}": expected COCO\'s detection format, one object with '
-                '"images", "annotations" and "categories".'
+                '"images", "annotations" and "categories"'
             )
     for key in ("images", "categories", "annotations"):
         items = content.get(key, [])
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise UserError(f'{json_file}: "{key}" has to be a list of objects.')
+            raise UserError(f'{json_file}: "{key}" has to be a list of objects')
     return content
 
 
@@ -173,7 +176,7 @@ def _refuser(json_file: str, what: str, describe: Callable[[dict], str]) -> Call
         bad = list(items)
         if bad:
             raise UserError(
-                f"{json_file}: {len(bad)} {what} {kind}: {name_first(bad, describe)} Fix the file."
+                f"{json_file}: {len(bad)} {what} {kind}: {name_first(bad, describe)}. Fix the file"
             )
 
     return refuse

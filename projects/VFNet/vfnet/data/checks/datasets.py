@@ -36,7 +36,7 @@ def _check_registered(name: str) -> None:
     raise UserError(
         f'"{name}" is not a registered data set. Own data in COCO\'s format is named in '
         f"DATASETS.COCO_FORMAT as [name, json file, folder of the images]; registered beside "
-        f"Detectron2's own: {', '.join(added)}."
+        f"Detectron2's own: {', '.join(added)}"
     )
 
 
@@ -53,11 +53,11 @@ def _check_files(name: str) -> None:
 
 def _advice(name: str) -> str:
     if _is_from_config(name):
-        return "Fix DATASETS.COCO_FORMAT."
+        return "Fix DATASETS.COCO_FORMAT"
     root = os.environ.get("DETECTRON2_DATASETS", "datasets")
     return (
         "Set the environment variable DETECTRON2_DATASETS to the folder that holds coco/ "
-        f'(now: "{root}"), or name your own data in DATASETS.COCO_FORMAT.'
+        f'(now: "{root}"), or name your own data in DATASETS.COCO_FORMAT'
     )
 
 
@@ -66,5 +66,5 @@ def _check_same_classes(first: str, second: str) -> None:
     if classes[0] != classes[1]:
         raise UserError(
             f"{first} and {second} have different classes: {classes[0]} and {classes[1]}. "
-            "Data sets of one run have to have the same, in the same order."
+            "Data sets of one run have to have the same, in the same order"
         )

@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from detectron2.utils.file_io import PathManager
 
+from ...config import DEFAULT_NUM_CLASSES, detector_key, detector_node
 from ...errors import UserError
 from ..checks.coco_json import check_coco_file
 from ..checks.datasets import is_there
@@ -20,8 +21,6 @@ logger = logging.getLogger(__name__)
 
 # What a box is made of, in the json file.
 _BOX_KEYS = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
-# Detectron2's and COCO's count, the default of MODEL.VFNET.NUM_CLASSES: stands for "not said".
-_DEFAULT_NUM_CLASSES = 80
 
 
 class CocoFormatEntry(NamedTuple):
@@ -74,32 +73,34 @@ def _register_entries(cfg: CfgNode, named: Collection[str]) -> None:
     used = [name for name in categories if name in named] or list(categories)
     for name in used[1:]:
         _check_agreement(used[0], categories[used[0]], name, categories[name])
-    _take_classes(cfg.MODEL.VFNET, used[0], list(categories[used[0]].values()))
+    _take_classes(cfg, used[0], list(categories[used[0]].values()))
 
     for entry in entries:
         _register(entry, categories[entry.name])
 
 
 def publish_class_names(cfg: CfgNode) -> None:
-    """Give DATASETS.TEST[0] the class names of the config, if its metadata has none.
+    """Give the first data set of TRAIN and of TEST the config's class names, if they have none.
 
-    With it a dumped config alone predicts with names: `DefaultPredictor.metadata` is the metadata
-    of DATASETS.TEST[0], and the data set itself may be far away. Other names that are known stay,
-    because Detectron2 refuses to change them, with a warning.
+    With them a dumped config alone predicts with names, though its data may be far away: SAHI looks
+    in the metadata of DATASETS.TRAIN[0], `DefaultPredictor` and FiftyOne in that of TEST[0]. Who
+    loads a config calls this; building a model does not. Other names that are known stay, because
+    Detectron2 refuses to change them, with a warning.
     """
-    names = list(cfg.MODEL.VFNET.CLASS_NAMES)
-    if not names or not cfg.DATASETS.TEST:
+    names = list(detector_node(cfg).CLASS_NAMES)
+    if not names:
         return
-    metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
-    known = metadata.get("thing_classes")
-    if not known:
-        metadata.thing_classes = names
-    elif list(known) != names:
-        logger.warning(
-            f'"{cfg.DATASETS.TEST[0]}" is known in this process with the classes {list(known)}, '
-            f"which stay, but MODEL.VFNET.CLASS_NAMES is {names}: name another data set in "
-            "DATASETS.TEST for predictions with the config's names."
-        )
+    for name in dict.fromkeys((*cfg.DATASETS.TRAIN[:1], *cfg.DATASETS.TEST[:1])):
+        metadata = MetadataCatalog.get(name)
+        known = metadata.get("thing_classes")
+        if not known:
+            metadata.thing_classes = names
+        elif list(known) != names:
+            logger.warning(
+                f'"{name}" is known in this process with the classes {list(known)}, which stay, '
+                f"but {detector_key(cfg)}.CLASS_NAMES is {names}: name another data set in "
+                "DATASETS to have the config's names"
+            )
 
 
 def _parse(value: list[Any]) -> list[CocoFormatEntry]:
@@ -109,13 +110,13 @@ def _parse(value: list[Any]) -> list[CocoFormatEntry]:
         if not is_entry or not all(isinstance(part, str) and part for part in item):
             raise UserError(
                 "DATASETS.COCO_FORMAT has to be a list of [name, json file, folder of the "
-                f"images], three texts each; got {item!r}."
+                f"images], three texts each; got {item!r}"
             )
         entry = CocoFormatEntry(*item)
         if entries.setdefault(entry.name, entry) != entry:
             raise UserError(
                 f'DATASETS.COCO_FORMAT names "{entry.name}" twice with different files: '
-                f"{entries[entry.name]} and {entry}."
+                f"{entries[entry.name]} and {entry}"
             )
     return list(entries.values())
 
@@ -129,7 +130,7 @@ def _check_name_is_free(entry: CocoFormatEntry) -> None:
         raise UserError(
             f'DATASETS.COCO_FORMAT: the name "{entry.name}" belongs to another data set '
             f"(json file {files[0]}, images {files[1]}), not to {entry.json_file} and "
-            f"{entry.image_root}. Choose another name."
+            f"{entry.image_root}. Choose another name"
         )
 
 
@@ -139,7 +140,7 @@ def _check_unchanged(entry: CocoFormatEntry, categories: dict[int, str]) -> None
     if known and known != list(categories.values()):
         raise UserError(
             f'"{entry.name}" is known with the classes {known}, but {entry.json_file} has '
-            f"{list(categories.values())}. Choose another name, or start a new process."
+            f"{list(categories.values())}. Choose another name, or start a new process"
         )
 
 
@@ -153,26 +154,27 @@ def _check_agreement(
     raise UserError(
         f"{first} and {second} have different categories (id, name): only {first} has "
         f"{only_first}, only {second} has {only_second}. Data sets of one run need the same ids "
-        "and names."
+        "and names"
     )
 
 
-def _take_classes(vfnet: CfgNode, name: str, classes: list[str]) -> None:
-    """Write the classes into MODEL.VFNET; touches nothing that says the same already."""
-    if vfnet.NUM_CLASSES not in (_DEFAULT_NUM_CLASSES, len(classes)):
+def _take_classes(cfg: CfgNode, name: str, classes: list[str]) -> None:
+    """Write the classes into the detector's node; touches nothing that says the same already."""
+    key, node = detector_key(cfg), detector_node(cfg)
+    if node.NUM_CLASSES not in (DEFAULT_NUM_CLASSES, len(classes)):
         raise UserError(
-            f"MODEL.VFNET.NUM_CLASSES is {vfnet.NUM_CLASSES}, but {name} has {len(classes)} "
-            f"categories ({', '.join(classes)}). Leave NUM_CLASSES out, or fix it."
+            f"{key}.NUM_CLASSES is {node.NUM_CLASSES}, but {name} has {len(classes)} "
+            f"categories ({', '.join(classes)}). Leave NUM_CLASSES out, or fix it"
         )
-    if vfnet.CLASS_NAMES and list(vfnet.CLASS_NAMES) != classes:
+    if node.CLASS_NAMES and list(node.CLASS_NAMES) != classes:
         raise UserError(
-            f"MODEL.VFNET.CLASS_NAMES is {list(vfnet.CLASS_NAMES)}, but {name} has {classes}. "
-            "Leave CLASS_NAMES out, or fix it."
+            f"{key}.CLASS_NAMES is {list(node.CLASS_NAMES)}, but {name} has {classes}. "
+            "Leave CLASS_NAMES out, or fix it"
         )
-    if vfnet.NUM_CLASSES != len(classes):
-        vfnet.NUM_CLASSES = len(classes)
-    if not vfnet.CLASS_NAMES:
-        vfnet.CLASS_NAMES = classes
+    if node.NUM_CLASSES != len(classes):
+        node.NUM_CLASSES = len(classes)
+    if not node.CLASS_NAMES:
+        node.CLASS_NAMES = classes
 
 
 def _register(entry: CocoFormatEntry, categories: dict[int, str]) -> None:

@@ -48,7 +48,7 @@ class ShapesPathHandler(PathHandler):
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
         self._check_kwargs(kwargs)
         if mode != "rb":
-            raise OSError(f"{path} is drawn when it is read: it opens in mode rb, not {mode}.")
+            raise OSError(f"{path} is drawn when it is read: it opens in mode rb, not {mode}")
         split, index = _parse(path)
         picture = paint(draw_layout(_seed(split, index, _LAYOUT)), _seed(split, index, _PAINT))
         file = io.BytesIO()
@@ -67,7 +67,7 @@ class ShapesPathHandler(PathHandler):
         return self._exists(path)
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
-        raise OSError(f"{path} is drawn when it is read and has no file: use PathManager.open.")
+        raise OSError(f"{path} is drawn when it is read and has no file: use PathManager.open")
 
 
 def _load_record(split: str, index: int) -> dict[str, Any]:
@@ -99,4 +99,4 @@ def _parse(path: str) -> tuple[str, int]:
     if match and match[1] in _COUNTS and int(match[2]) < _COUNTS[match[1]]:
         return match[1], int(match[2])
     counts = ", ".join(f"{split} 0 to {count - 1}" for split, count in _COUNTS.items())
-    raise FileNotFoundError(f"{path} is not a picture of the shapes; there are {counts}.")
+    raise FileNotFoundError(f"{path} is not a picture of the shapes; there are {counts}")

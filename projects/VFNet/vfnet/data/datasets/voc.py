@@ -53,7 +53,7 @@ def read_voc(annotations: Path, images: Path) -> list[VocImage]:
     """
     files = sorted(annotations.glob("*.xml"))
     if not files:
-        raise UserError(f"{annotations} holds no xml file: it has to be a folder of VOC xml files.")
+        raise UserError(f"{annotations} holds no xml file: it has to be a folder of VOC xml files")
     found: dict[str, VocImage] = {}
     problems = []
     for file in files:
@@ -67,7 +67,7 @@ def read_voc(annotations: Path, images: Path) -> list[VocImage]:
     if problems:
         raise UserError(
             f"{len(problems)} of {len(files)} xml files in {annotations} cannot be used: "
-            f"{name_first(problems)} Fix or remove them."
+            f"{name_first(problems)}. Fix or remove them"
         )
     _log_pictures_without_xml(images, found)
     return [found[name] for name in sorted(found)]
@@ -93,7 +93,7 @@ def voc_to_coco(
         UserError: a class that `classes` lacks; another value of `difficult`.
     """
     if difficult not in DIFFICULT_CHOICES:
-        raise UserError(f"difficult has to be one of {DIFFICULT_CHOICES}; got {difficult!r}.")
+        raise UserError(f"difficult has to be one of {DIFFICULT_CHOICES}; got {difficult!r}")
     ids = _category_ids(images, classes)
     empty: list[str] = []
     annotations: list[dict[str, Any]] = []
@@ -144,7 +144,7 @@ def split_by_hash(
     if not 0 < count < len(names):
         raise UserError(
             f"A split of {train_share} gives {count} of {len(names)} images to train; both sides "
-            "need at least one."
+            "need at least one"
         )
     return _select(content, set(names[:count])), _select(content, set(names[count:]))
 
@@ -230,12 +230,12 @@ def _category_ids(images: Sequence[VocImage], classes: Sequence[str] | None) -> 
     if classes is None:
         classes = sorted(found)
     if not classes or len(set(classes)) != len(classes):
-        raise UserError(f"The classes have to be one or more different names; got {list(classes)}.")
+        raise UserError(f"The classes have to be one or more different names; got {list(classes)}")
     unknown = [f"{name} (in {file})" for name, file in found.items() if name not in classes]
     if unknown:
         raise UserError(
-            f"{len(unknown)} classes are not among {', '.join(classes)}: {name_first(unknown)} "
-            "Name them too, or fix the xml."
+            f"{len(unknown)} classes are not among {', '.join(classes)}: {name_first(unknown)}. "
+            "Name them too, or fix the xml"
         )
     return {name: number for number, name in enumerate(classes, start=1)}
 

@@ -68,16 +68,16 @@ def _check_size(crop_type: str, size: list) -> None:
         if len(size) != 2 or not are_integers(size, least=1):
             raise UserError(
                 'INPUT.CROP.SIZE of type "absolute" has to be [height, width] in pixels, two '
-                f"integers from 1 on; got {size!r}."
+                f"integers from 1 on; got {size!r}"
             )
     elif crop_type in ("relative", "relative_range"):
         if len(size) != 2 or not all(isinstance(s, (int, float)) and 0 < s <= 1 for s in size):
             raise UserError(
                 f'INPUT.CROP.SIZE of type "{crop_type}" has to be [height, width] as shares of the '
-                f"image, above 0 and at most 1; got {size!r}."
+                f"image, above 0 and at most 1; got {size!r}"
             )
     else:
         raise UserError(
             'INPUT.CROP.TYPE has to be "relative_range", "relative", "absolute_range" or '
-            f'"absolute"; got {crop_type!r}.'
+            f'"absolute"; got {crop_type!r}'
         )

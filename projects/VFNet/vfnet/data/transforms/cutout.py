@@ -78,7 +78,7 @@ def build_cutout(cfg: CfgNode) -> list[T.Augmentation]:
     if not cutout.SIZES or not all(_is_size(size) for size in cutout.SIZES):
         raise UserError(
             "INPUT.CUTOUT.SIZES has to be a list of [width, height] in pixels, integers from 1 on; "
-            f"got {cutout.SIZES!r}."
+            f"got {cutout.SIZES!r}"
         )
     return [T.RandomApply(RandomCutout(cutout.NUM_HOLES, cutout.SIZES), cutout.PROBABILITY)]
 

@@ -12,7 +12,7 @@ def check_probability(key: str, value: float) -> None:
         UserError: it does not.
     """
     if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise UserError(f"{key} has to be a probability, from 0 to 1; got {value!r}.")
+        raise UserError(f"{key} has to be a probability, from 0 to 1; got {value!r}")
 
 
 def check_range(key: str, value: Sequence[int], least: int = 1) -> None:
@@ -23,7 +23,7 @@ def check_range(key: str, value: Sequence[int], least: int = 1) -> None:
     """
     if not are_integers(value, least) or len(value) != 2 or value[0] > value[1]:
         raise UserError(
-            f"{key} has to be [lowest, highest], two integers from {least} on; got {value!r}."
+            f"{key} has to be [lowest, highest], two integers from {least} on; got {value!r}"
         )
 
 

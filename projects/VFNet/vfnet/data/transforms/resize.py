@@ -127,7 +127,7 @@ def build_resize(cfg: CfgNode, is_train: bool) -> T.Augmentation:
             INPUT.MIN_SIZE_TRAIN_SAMPLING.
     """
     if cfg.INPUT.RESIZE not in ("pil", "cv2"):
-        raise UserError(f'INPUT.RESIZE has to be "pil" or "cv2"; got {cfg.INPUT.RESIZE!r}.')
+        raise UserError(f'INPUT.RESIZE has to be "pil" or "cv2"; got {cfg.INPUT.RESIZE!r}')
     if is_train:
         _check_train_lengths(cfg)
     is_cv2 = cfg.INPUT.RESIZE == "cv2"
@@ -147,13 +147,13 @@ def _check_train_lengths(cfg: CfgNode) -> None:
     lengths, style = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
     if style not in ("range", "choice"):
         raise UserError(
-            f'INPUT.MIN_SIZE_TRAIN_SAMPLING has to be "range" or "choice"; got {style!r}.'
+            f'INPUT.MIN_SIZE_TRAIN_SAMPLING has to be "range" or "choice"; got {style!r}'
         )
     if style == "range":
         check_range('INPUT.MIN_SIZE_TRAIN with MIN_SIZE_TRAIN_SAMPLING "range"', lengths)
     elif not lengths or not are_integers(lengths, least=0):
         raise UserError(
-            f"INPUT.MIN_SIZE_TRAIN has to be a list of integers from 0 on; got {lengths!r}."
+            f"INPUT.MIN_SIZE_TRAIN has to be a list of integers from 0 on; got {lengths!r}"
         )
     if cfg.INPUT.MAX_SIZE_TRAIN_RANGE:
         check_range("INPUT.MAX_SIZE_TRAIN_RANGE", cfg.INPUT.MAX_SIZE_TRAIN_RANGE)
