@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vfnet.engine import report_errors
-from vfnet.errors import UserError
-from vfnet.evaluation.benchmark import Run
-from vfnet.evaluation.benchmark_cases import (
+from lib.cases import (
     forward_and_backward,
     get_parser,
     report,
     run_cases,
     timed,
 )
+from lib.timing import Run
+from vfnet.engine import report_errors
+from vfnet.errors import UserError
 from vfnet.layers.winograd import WinogradConvolution
 
 # Of R-50 at 800x1088: res2 to res5, and P3 to P5.

@@ -21,13 +21,13 @@ from detectron2.layers import ModulatedDeformConv
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
+from lib.cases import get_parser, report, run_cases, size
+from lib.device import check_device
+from lib.models import Subject, Workload
+from lib.runs import Bench
+from lib.timing import Run, Summary, Watch
+from lib.variants import agreement
 from vfnet.engine import report_errors
-from vfnet.evaluation.benchmark import Run, Summary, Watch
-from vfnet.evaluation.benchmark_cases import get_parser, report, run_cases, size
-from vfnet.evaluation.benchmark_device import check_device
-from vfnet.evaluation.benchmark_models import Subject, Workload
-from vfnet.evaluation.benchmark_runs import Bench
-from vfnet.evaluation.benchmark_variants import agreement
 from vfnet.layers import star_conv as star_deform_conv
 from vfnet.layers.deform_conv import AnyDeviceDeformConv, finite_offsets
 from vfnet.layers.gather_conv import SamplingPoints

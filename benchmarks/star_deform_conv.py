@@ -25,15 +25,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
-from vfnet.engine import report_errors
-from vfnet.evaluation.benchmark_cases import (
+from lib.cases import (
     forward_and_backward,
     get_parser,
     report,
     run_cases,
     size,
 )
-from vfnet.evaluation.benchmark_device import autocast, check_device
+from lib.device import autocast, check_device
+from vfnet.engine import report_errors
 from vfnet.layers.gather_conv import SamplingPoints, gather_convolution, sampling_points
 from vfnet.layers.star_conv import star_offsets
 from vfnet.utils.precision import PRECISIONS

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import torch
 from detectron2.structures import Boxes, Instances
 
+from lib.cases import get_parser, report, run_cases, size, timed
+from lib.models import random_boxes
+from lib.timing import Run
 from vfnet.engine import report_errors
-from vfnet.evaluation.benchmark import Run
-from vfnet.evaluation.benchmark_cases import get_parser, report, run_cases, size, timed
-from vfnet.evaluation.benchmark_models import random_boxes
 from vfnet.modeling.matching.atss import atss_match_batch
 from vfnet.modeling.matching.targets import Targets, assign_targets
 

@@ -16,10 +16,10 @@ from benchmarks import (
     targets,
     varifocal,
 )
+from lib.models import Subject, Workload
+from lib.runs import Bench
+from lib.variants import agreement
 from vfnet.errors import UserError
-from vfnet.evaluation.benchmark_models import Subject, Workload
-from vfnet.evaluation.benchmark_runs import Bench
-from vfnet.evaluation.benchmark_variants import agreement
 from vfnet.layers import star_conv as modeling_star
 from vfnet.layers.deform_conv import DeformConvWithOffset
 from vfnet.modeling.heads import vfnet as modeling_head

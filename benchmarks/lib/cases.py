@@ -1,4 +1,4 @@
-"""What the scripts of benchmarks/ share: variants of one computation, case by case, one table."""
+"""Variants of one computation, timed case by case: arguments, runs and one table."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -7,10 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..errors import UserError
-from .benchmark import Run, Samples, Stopwatch, Watch, measure, stopwatch_of, summarise
-from .benchmark_memory import allocated_peak
-from .benchmark_report import Value, as_json, describe, table, write_report
+from vfnet.errors import UserError
+
+from .memory import allocated_peak
+from .report import Value, as_json, describe, table, write_report
+from .timing import Run, Samples, Stopwatch, Watch, measure, stopwatch_of, summarise
 
 # Case -> variant -> run. The first variant is what the others are compared with.
 Cases = Mapping[str, Mapping[str, Run]]

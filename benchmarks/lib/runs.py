@@ -18,16 +18,17 @@ from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from ..engine import StepTrainer
-from ..modeling import VFNet
-from ..solver import build_optimizer
-from ..utils.precision import PRECISIONS
-from .benchmark import Run, Samples, Stopwatch, Watch, measure, stopwatch_of, summarise
-from .benchmark_device import autocast
-from .benchmark_memory import PeakWatch, resident_peak, restart_resident_peak
-from .benchmark_models import Subject, Workload, build_batch, build_detector
-from .benchmark_report import Value
-from .benchmark_variants import Agreement, agreement, apply_variant
+from vfnet.engine import StepTrainer
+from vfnet.modeling import VFNet
+from vfnet.solver import build_optimizer
+from vfnet.utils.precision import PRECISIONS
+
+from .device import autocast
+from .memory import PeakWatch, resident_peak, restart_resident_peak
+from .models import Subject, Workload, build_batch, build_detector
+from .report import Value
+from .timing import Run, Samples, Stopwatch, Watch, measure, stopwatch_of, summarise
+from .variants import Agreement, agreement, apply_variant
 
 # Phase -> the name of its run as a whole.
 PHASES = {"inference": "whole inference", "training": "whole training step"}

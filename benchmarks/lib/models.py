@@ -22,9 +22,9 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checkpoint import VFNetCheckpointer
-from ..engine import load_config
-from ..errors import UserError
+from vfnet.checkpoint import VFNetCheckpointer
+from vfnet.engine import load_config
+from vfnet.errors import UserError
 
 RETINANET = "COCO-Detection/retinanet_R_50_FPN_1x.yaml"
 FCOS = "COCO-Detection/fcos_R_50_FPN_1x.py"
