@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from lib.cases import (
     forward_and_backward,
     get_parser,
+    map_size,
     report,
     run_cases,
     timed,
 )
 from lib.timing import Run
 from vfnet.engine import report_errors
-from vfnet.errors import UserError
 from vfnet.layers.winograd import WinogradConvolution
 
 # Of R-50 at 800x1088: res2 to res5, and P3 to P5.
@@ -58,19 +58,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def read_map(text: str) -> tuple[int, int, int]:
-    """Read CxHxW, three positive numbers."""
-    parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"expected a map as CxHxW, for example 256x100x136, got {text!r}")
-    channels, height, width = map(int, parts)
-    return channels, height, width
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     cases = {
-        f"{text}, {phase}": variants(*read_map(text), phase == "training", args.device)
+        f"{text}, {phase}": variants(*map_size(text), phase == "training", args.device)
         for phase in ("inference", "training")
         for text in args.maps
     }

@@ -34,7 +34,7 @@ from lib.cases import (
 )
 from lib.device import autocast, check_device
 from vfnet.engine import report_errors
-from vfnet.layers.gather_conv import SamplingPoints, gather_convolution, sampling_points
+from vfnet.layers.gather_conv import gather_convolution, sampling_points
 from vfnet.layers.star_conv import star_offsets
 from vfnet.utils.precision import PRECISIONS
 
@@ -99,11 +99,8 @@ def grid_sampling(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor
 
 
 def gathering(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor) -> Tensor:
-    """This project's way, for a mask too."""
-    rows, weights = sampling_points(offset)
-    if mask is not None:
-        weights = weights * mask.permute(0, 2, 3, 1).reshape(-1, 9, 1)
-    return gather_convolution(x, SamplingPoints(rows, weights), weight)
+    """This project's way."""
+    return gather_convolution(x, sampling_points(offset, mask), weight)
 
 
 def convolutions(device: str, compiled: bool = False) -> dict[str, Convolution]:

@@ -94,7 +94,22 @@ def size(text: str) -> tuple[int, int]:
     Raises:
         UserError: the text is something else.
     """
+    height, width = _numbers(text, 2, "a size as HxW, for example 800x1333")
+    return height, width
+
+
+def map_size(text: str) -> tuple[int, int, int]:
+    """Read CxHxW, three positive numbers.
+
+    Raises:
+        UserError: the text is something else.
+    """
+    channels, height, width = _numbers(text, 3, "a map as CxHxW, for example 256x100x136")
+    return channels, height, width
+
+
+def _numbers(text: str, count: int, expected: str) -> list[int]:
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"expected a size as HxW, for example 800x1333, got {text!r}")
-    return int(parts[0]), int(parts[1])
+    if len(parts) != count or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UserError(f"expected {expected}, got {text!r}")
+    return [int(part) for part in parts]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.cases import run_cases, size, timed
+from lib.cases import map_size, run_cases, size, timed
 from vfnet.errors import UserError
 
 
@@ -20,3 +20,10 @@ def test_a_size_is_two_positive_numbers(text):
     assert size("800x1333") == (800, 1333)
     with pytest.raises(UserError, match=f"got '{text}'"):
         size(text)
+
+
+@pytest.mark.parametrize("text", ["256x100", "0x5x6", "axbxc"])
+def test_a_map_is_three_positive_numbers(text):
+    assert map_size("256x100x136") == (256, 100, 136)
+    with pytest.raises(UserError, match=f"expected a map as CxHxW.* got '{text}'"):
+        map_size(text)
