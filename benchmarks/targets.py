@@ -34,7 +34,7 @@ def random_instances(images: int, height: int, width: int, boxes: int) -> list[I
 
 
 def assign(gt_instances: list[Instances], height: int, width: int) -> Targets:
-    """Targets of images of one size, as `VFNet.assign` finds them."""
+    """Targets of images of one size, as `LocationDetector.assign` finds them."""
     padded = [-(-side // DIVISIBILITY) * DIVISIBILITY for side in (height, width)]
     sizes = [(-(-padded[0] // stride), -(-padded[1] // stride)) for stride in STRIDES]
     image_sizes = [(height, width)] * len(gt_instances)

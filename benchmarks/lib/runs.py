@@ -19,7 +19,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from vfnet.engine import StepTrainer
-from vfnet.modeling import VFNet
+from vfnet.modeling.meta_arch.dense import LocationDetector
 from vfnet.solver import build_optimizer
 from vfnet.utils.precision import PRECISIONS
 
@@ -153,11 +153,11 @@ class Bench:
         return images, features, predictions
 
     def losses(self, watch: Watch) -> dict[str, Tensor]:
-        """Losses of the batch; of a VFNet, assignment and losses are apart."""
+        """Losses of the batch; of a `LocationDetector`, assignment and losses are apart."""
         model = self.model
         images, features, predictions = self.forward(watch)
         gt_instances = [record["instances"] for record in self.batch]
-        if not isinstance(model, VFNet):
+        if not isinstance(model, LocationDetector):
             gt_instances = [instances.to(model.device) for instances in gt_instances]
             losses = model.forward_training(images, features, predictions, gt_instances)
             watch.mark("assignment and losses")

@@ -203,7 +203,7 @@ def test_dcn_takes_the_layers_own_kernel(monkeypatch):
             convolution,
             ["--maps", "4x9x6"],
             ["conv2d", "Winograd"],
-            "4x9x6, training, forward + backward",
+            "4x9x6, time",
         ),
         (
             deform_conv,
