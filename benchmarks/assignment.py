@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from lib.cases import get_parser, report, run_cases, size, timed
+from lib.models import random_boxes
+from lib.timing import Run
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
-from vfnet.evaluation.benchmark import Run
-from vfnet.evaluation.benchmark_cases import get_parser, report, run_cases, size, timed
-from vfnet.evaluation.benchmark_models import random_boxes
 from vfnet.modeling.locations import grid_points
 from vfnet.modeling.matching.atss import atss_match
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""3x3 convolution: PyTorch's, and Winograd's.
+"""3x3 convolution in inference: PyTorch's, and Winograd's.
 
 python benchmarks/convolution.py --maps 256x100x136 256x50x68
 """
@@ -9,47 +9,27 @@ import sys
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
+from lib.cases import get_parser, map_size, report, run_cases, timed
+from lib.timing import Run
 from vfnet.engine import report_errors
-from vfnet.errors import UserError
-from vfnet.evaluation.benchmark import Run
-from vfnet.evaluation.benchmark_cases import (
-    forward_and_backward,
-    get_parser,
-    report,
-    run_cases,
-    timed,
-)
-from vfnet.layers.winograd import WinogradConvolution
+from vfnet.layers.winograd import winograd_convolution
 
 # Of R-50 at 800x1088: res2 to res5, and P3 to P5.
 MAPS = ("64x200x272", "128x100x136", "256x50x68", "512x25x34", "256x100x136", "256x25x34")
 
 
-def variants(
-    channels: int, height: int, width: int, training: bool, device: str = "cpu"
-) -> dict[str, Run]:
-    """Both ways: without gradients and with channels last, or forward and backward without."""
+def variants(channels: int, height: int, width: int, device: str = "cpu") -> dict[str, Run]:
+    """Both ways, without gradients and with channels last."""
     generator = torch.Generator().manual_seed(0)
     shapes = (1, channels, height, width), (channels, channels, 3, 3), (channels,)
     x, weight, bias = (torch.randn(s, generator=generator).to(device) * 0.01 for s in shapes)
-
-    def plain() -> Tensor:
-        return F.conv2d(x, weight, bias, padding=1)
-
-    def winograd() -> Tensor:
-        return WinogradConvolution.apply(x, weight, bias)
-
-    if training:
-        inputs = [tensor.requires_grad_() for tensor in (x, weight, bias)]
-        return {
-            "conv2d": forward_and_backward(plain, inputs),
-            "Winograd": forward_and_backward(winograd, inputs),
-        }
     x = x.contiguous(memory_format=torch.channels_last)
-    return {"conv2d": timed(plain, "forward"), "Winograd": timed(winograd, "forward")}
+    return {
+        "conv2d": timed(lambda: F.conv2d(x, weight, bias, padding=1)),
+        "Winograd": timed(lambda: winograd_convolution(x, weight, bias)),
+    }
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,22 +38,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def read_map(text: str) -> tuple[int, int, int]:
-    """Read CxHxW, three positive numbers."""
-    parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"expected a map as CxHxW, for example 256x100x136, got {text!r}")
-    channels, height, width = map(int, parts)
-    return channels, height, width
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
-    cases = {
-        f"{text}, {phase}": variants(*read_map(text), phase == "training", args.device)
-        for phase in ("inference", "training")
-        for text in args.maps
-    }
+    cases = {text: variants(*map_size(text), args.device) for text in args.maps}
     report(args, *run_cases(cases, args.repeats, args.warm_up, args.device))
 
 

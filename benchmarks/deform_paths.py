@@ -4,15 +4,16 @@
     python benchmarks/deform_paths.py --config-file configs/vfnet_R50_1x.yaml --device cuda
     python benchmarks/deform_paths.py --config-file configs/vfnet_R50_dcn_ms_2x.yaml --layer dcn
 
-"as it is" is what the model does by itself; the others take Detectron2's kernel (CUDA alone),
-torchvision's, or for the star gathering, wherever such a layer stands. Both kernels compute in
-float32 whatever autocast says. How the layers alone compare: benchmarks/star_deform_conv.py.
+"as it is" is what the model does by itself; the others gather, or take Detectron2's kernel (CUDA
+alone) or torchvision's, wherever such a layer stands. Both kernels compute in float32 whatever
+autocast says. How the layers alone compare: benchmarks/star_deform_conv.py, deform_conv.py.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest import mock
 
 import torch
@@ -21,16 +22,16 @@ from detectron2.layers import ModulatedDeformConv
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
+from lib.cases import get_parser, report, run_cases, size
+from lib.device import check_device
+from lib.models import Subject, Workload
+from lib.runs import Bench
+from lib.timing import Run, Summary, Watch
+from lib.variants import agreement
 from vfnet.engine import report_errors
-from vfnet.evaluation.benchmark import Run, Summary, Watch
-from vfnet.evaluation.benchmark_cases import get_parser, report, run_cases, size
-from vfnet.evaluation.benchmark_device import check_device
-from vfnet.evaluation.benchmark_models import Subject, Workload
-from vfnet.evaluation.benchmark_runs import Bench
-from vfnet.evaluation.benchmark_variants import agreement
 from vfnet.layers import star_conv as star_deform_conv
-from vfnet.layers.deform_conv import AnyDeviceDeformConv, finite_offsets
-from vfnet.layers.gather_conv import SamplingPoints
+from vfnet.layers.deform_conv import AnyDeviceDeformConv
+from vfnet.layers.gather_conv import SamplingPoints, finite_offsets
 from vfnet.layers.star_conv import StarDeformConv
 from vfnet.modeling.heads import vfnet as head
 from vfnet.utils.precision import PRECISIONS
@@ -76,6 +77,11 @@ def star_path(forward: Callable | None) -> Iterator[None]:
         yield
 
 
+def dcn_path(method: str, function: Callable) -> Any:
+    """Let every DCNv2 layer have another method."""
+    return mock.patch.object(AnyDeviceDeformConv, method, function)
+
+
 def paths(layer: str, device: str) -> dict[str, Callable]:
     """Way -> what makes the context in which the layers, "star" or "dcn", go that way."""
     kernel = device.startswith("cuda") and _C.has_cuda()
@@ -85,11 +91,11 @@ def paths(layer: str, device: str) -> dict[str, Callable]:
         ways["deform_conv2d"] = lambda: star_path(star_by_torchvision)
         if kernel:
             ways["Detectron2's kernel"] = lambda: star_path(star_by_detectron2)
-    elif kernel:
-        # As it is, DCNv2 is torchvision's.
-        ways["Detectron2's kernel"] = lambda: mock.patch.object(
-            AnyDeviceDeformConv, "forward", detectron2_kernel
-        )
+    else:
+        ways["gathering"] = lambda: dcn_path("_gathers", lambda *_: True)
+        ways["deform_conv2d"] = lambda: dcn_path("_gathers", lambda *_: False)
+        if kernel:
+            ways["Detectron2's kernel"] = lambda: dcn_path("forward", detectron2_kernel)
     return ways
 
 

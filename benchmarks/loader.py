@@ -15,14 +15,14 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from lib.cases import get_parser
+from lib.loading import profile_loading, time_loader, with_rates
+from lib.pictures import write_coco_like
+from lib.report import Value, as_json, describe, table, write_report
+from lib.timing import Samples, summarise
 from vfnet.data import check_datasets, register_coco_format
 from vfnet.engine import load_config, report_errors
 from vfnet.errors import UserError
-from vfnet.evaluation.benchmark import Samples, summarise
-from vfnet.evaluation.benchmark_cases import get_parser
-from vfnet.evaluation.benchmark_data import profile_loading, time_loader, with_rates
-from vfnet.evaluation.benchmark_pictures import write_coco_like
-from vfnet.evaluation.benchmark_report import Value, as_json, describe, table, write_report
 from vfnet.model_zoo import get_config_file
 
 

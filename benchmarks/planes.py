@@ -11,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
+from lib.cases import Cases, get_parser, report, run_cases, size, timed
 from vfnet.data.transforms.planes import as_planes
 from vfnet.engine import report_errors
-from vfnet.evaluation.benchmark_cases import Cases, get_parser, report, run_cases, size, timed
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

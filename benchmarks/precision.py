@@ -16,12 +16,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lib.device import autocast, check_device
+from lib.report import describe
 from vfnet.checkpoint import VFNetCheckpointer
 from vfnet.data import register_coco_format
 from vfnet.engine import Trainer, choose_device, load_config, report_errors
 from vfnet.errors import UserError
-from vfnet.evaluation.benchmark_device import autocast, check_device
-from vfnet.evaluation.benchmark_report import describe
 from vfnet.modeling import VFNet
 from vfnet.modeling.locations import flatten_levels
 from vfnet.utils.precision import PRECISIONS

@@ -25,16 +25,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
-from vfnet.engine import report_errors
-from vfnet.evaluation.benchmark_cases import (
+from lib.cases import (
     forward_and_backward,
     get_parser,
     report,
     run_cases,
     size,
 )
-from vfnet.evaluation.benchmark_device import autocast, check_device
-from vfnet.layers.gather_conv import SamplingPoints, gather_convolution, sampling_points
+from lib.device import autocast, check_device
+from vfnet.engine import report_errors
+from vfnet.layers.gather_conv import gather_convolution, sampling_points
 from vfnet.layers.star_conv import star_offsets
 from vfnet.utils.precision import PRECISIONS
 
@@ -99,11 +99,8 @@ def grid_sampling(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor
 
 
 def gathering(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor) -> Tensor:
-    """This project's way, for a mask too."""
-    rows, weights = sampling_points(offset)
-    if mask is not None:
-        weights = weights * mask.permute(0, 2, 3, 1).reshape(-1, 9, 1)
-    return gather_convolution(x, SamplingPoints(rows, weights), weight)
+    """This project's way."""
+    return gather_convolution(x, sampling_points(offset, mask), weight)
 
 
 def convolutions(device: str, compiled: bool = False) -> dict[str, Convolution]:

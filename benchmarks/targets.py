@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import torch
 from detectron2.structures import Boxes, Instances
 
+from lib.cases import get_parser, report, run_cases, size, timed
+from lib.models import random_boxes
+from lib.timing import Run
 from vfnet.engine import report_errors
-from vfnet.evaluation.benchmark import Run
-from vfnet.evaluation.benchmark_cases import get_parser, report, run_cases, size, timed
-from vfnet.evaluation.benchmark_models import random_boxes
 from vfnet.modeling.matching.atss import atss_match_batch
 from vfnet.modeling.matching.targets import Targets, assign_targets
 
@@ -34,7 +34,7 @@ def random_instances(images: int, height: int, width: int, boxes: int) -> list[I
 
 
 def assign(gt_instances: list[Instances], height: int, width: int) -> Targets:
-    """Targets of images of one size, as `VFNet.assign` finds them."""
+    """Targets of images of one size, as `LocationDetector.assign` finds them."""
     padded = [-(-side // DIVISIBILITY) * DIVISIBILITY for side in (height, width)]
     sizes = [(-(-padded[0] // stride), -(-padded[1] // stride)) for stride in STRIDES]
     image_sizes = [(height, width)] * len(gt_instances)

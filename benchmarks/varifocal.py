@@ -11,14 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vfnet.engine import report_errors
-from vfnet.evaluation.benchmark import Run
-from vfnet.evaluation.benchmark_cases import (
+from lib.cases import (
     forward_and_backward,
     get_parser,
     report,
     run_cases,
 )
+from lib.timing import Run
+from vfnet.engine import report_errors
 from vfnet.modeling.losses.classification import Positives, varifocal_loss
 from vfnet.modeling.losses.varifocal_sum import varifocal_loss_sum
 

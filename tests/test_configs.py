@@ -1,23 +1,22 @@
 """Every yaml loads, says only what differs from its base, and comes to the published numbers."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from detectron2.config import CfgNode
 
+from tests.config_files import ALL, CONFIGS, CONFIGURED, MODELS, OVERRIDES, ROWS, stem
 from vfnet import get_cfg
 from vfnet.engine import load_config
-from vfnet.model_zoo.published import published_models
+from vfnet.model_zoo.published import all_rows
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-ALL = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
-# Files of single keys that win over a config, and no configs themselves.
-OVERRIDES = [name for name in ALL if name.startswith("override/")]
-CONFIGURED = [name for name in ALL if name not in OVERRIDES]
-MODELS = [name for name in ALL if name.startswith("vfnet")]
+# Trained, or checked, as the authors train their VFNets.
 PUBLISHED = [
-    name for name in ALL if name.startswith(("Base-VFNet", "vfnet", "ablation/", "check/"))
+    name
+    for name in ALL
+    if stem(name).startswith(("Base-VFNet", "vfnet")) and not name.startswith(("swa/", "tta/"))
 ]
 
 
@@ -57,24 +56,21 @@ def base_of(name: str) -> str:
     return (CONFIGS / name).parent.joinpath(base).resolve().relative_to(CONFIGS).as_posix()
 
 
-def test_all_expected_configs_are_there():
-    assert {name.removesuffix(".yaml") for name in MODELS} == {
-        "vfnet_R50_1x",
-        "vfnet_R50_ms_2x",
-        "vfnet_R50_dcn_ms_2x",
-        "vfnet_R101_1x",
-        "vfnet_R101_2x",
-        "vfnet_R101_ms_2x",
-        "vfnet_R101_dcn_ms_2x",
-        "vfnet_X101_32x4d_ms_2x",
-        "vfnet_X101_32x4d_dcn_ms_2x",
-        "vfnet_X101_64x4d_ms_2x",
-        "vfnet_X101_64x4d_dcn_ms_2x",
-        "vfnet_R2_101_ms_2x",
-        "vfnet_R2_101_dcn_ms_2x",
-        "vfnetx_R2_101_59e",
-        "vfnetx_R2_101_59e_1200",
-    }
+def test_every_model_has_one_row_and_every_row_a_model():
+    names = [stem(name) for name in MODELS]
+    unlisted, lost = sorted(set(names) - set(ROWS)), sorted(set(ROWS) - set(names))
+    assert not unlisted, f"add to model_zoo/published_models.csv, see CONTRIBUTING.md: {unlisted}"
+    assert not lost, f"published_models.csv has rows without a config, remove them: {lost}"
+    assert len(all_rows()) == len(ROWS), "published_models.csv has two rows of one config"
+
+
+def test_no_two_folders_have_a_config_of_the_same_name():
+    names = [stem(name) for name in ALL]
+    twice = {name for name in names if names.count(name) > 1}
+    assert not twice, f"vfnet://NAME and published_models.csv know a config by its name: {twice}"
+
+
+def test_the_configs_that_documents_name_are_there():
     assert {
         "Base-Dense.yaml",
         "Base-VFNet.yaml",
@@ -84,7 +80,6 @@ def test_all_expected_configs_are_there():
         "override/range_640_800.yaml",
         "own_data.yaml",
     } <= set(ALL)
-    assert {name for name in ALL if name.startswith("ablation/")} == {*TABLE_2, *OTHER_ABLATIONS}
 
 
 @pytest.mark.parametrize("name", CONFIGURED)
@@ -152,22 +147,6 @@ def test_published_models_share_input_and_optimizer(name):
     assert cfg.TEST.DETECTIONS_PER_IMAGE == 100
 
 
-# gamma, alpha, positives weighted by their IoU
-TABLE_2 = {
-    "ablation/vfnet_R50_1x_gamma1.0_alpha0.50.yaml": (1.0, 0.5, True),
-    "ablation/vfnet_R50_1x_gamma1.5_alpha0.75.yaml": (1.5, 0.75, True),
-    "ablation/vfnet_R50_1x_gamma2.0_alpha0.75.yaml": (2.0, 0.75, True),
-    "ablation/vfnet_R50_1x_unweighted.yaml": (2.0, 0.75, False),
-    "ablation/vfnet_R50_1x_gamma2.5_alpha1.25.yaml": (2.5, 1.25, True),
-    "ablation/vfnet_R50_1x_gamma3.0_alpha1.00.yaml": (3.0, 1.0, True),
-}
-OTHER_ABLATIONS = [
-    "ablation/vfnet_R50_1x_raw_focal.yaml",
-    "ablation/vfnet_R50_1x_raw.yaml",
-    "ablation/vfnet_R50_1x_star_only.yaml",
-    "ablation/vfnet_R50_1x_focal.yaml",
-    "ablation/vfnet_R50_1x_quality_focal.yaml",
-]
 EPOCH = 7330  # 117266 images with boxes, 16 an iteration
 
 
@@ -202,6 +181,17 @@ def test_ablations(name, loss, star, refine, box_weight):
     assert vfnet.VARIFOCAL_IOU_WEIGHTED
 
 
+# gamma, alpha, positives weighted by their IoU; the file's name says what it sets.
+TABLE_2 = {
+    "ablation/vfnet_R50_1x_unweighted.yaml": (2.0, 0.75, False),
+    **{
+        name: (float(found[1]), float(found[2]), True)
+        for name in MODELS
+        if (found := re.search(r"_gamma([\d.]+)_alpha([\d.]+)\.yaml$", name))
+    },
+}
+
+
 @pytest.mark.parametrize("name, expected", TABLE_2.items())
 def test_the_rows_of_table_2_differ_in_the_loss_alone(name, expected):
     cfg, full = load(name), load("vfnet_R50_1x.yaml")
@@ -214,11 +204,8 @@ def test_the_rows_of_table_2_differ_in_the_loss_alone(name, expected):
     assert cfg == full
 
 
-def test_the_published_tables_link_every_ablation():
-    text = (CONFIGS / "ablation" / "README.md").read_text()
-    assert [
-        name for name in (*TABLE_2, *OTHER_ABLATIONS) if f"({Path(name).name})" not in text
-    ] == []
+def test_table_2_is_what_varies_varifocal_loss():
+    assert {stem(name) for name in TABLE_2} == {n for n, row in ROWS.items() if row.tables == "2"}
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if "_ms_" in name])
@@ -244,8 +231,7 @@ def test_every_run_has_a_folder_of_its_own():
 def test_check_expects_the_published_ap_of_the_published_file():
     cfg = load("check/vfnet_R50_1x_mmdet.yaml")
     assert cfg.MODEL.WEIGHTS == "vfnet://vfnet_R50_1x"
-    (row,) = [model for model in published_models() if model.config == "vfnet_R50_1x"]
-    assert cfg.TEST.EXPECTED_RESULTS == [["bbox", "AP", float(row.ap_val), 0.1]]
+    assert cfg.TEST.EXPECTED_RESULTS == [["bbox", "AP", float(ROWS["vfnet_R50_1x"].ap_val), 0.1]]
     assert (cfg.INPUT.RESIZE, cfg.DATASETS.TEST) == ("cv2", ("coco_2017_val",))
 
 

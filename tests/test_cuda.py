@@ -13,12 +13,12 @@ from detectron2.engine import DefaultPredictor
 from detectron2.structures import Boxes, Instances
 from torch.nn import functional as F
 
+from lib.models import Subject, Workload
+from lib.runs import Bench
+from lib.variants import CUDA_GRAPHS, agreement
 from tests.compare import relative_difference
 from tests.minis import load_mini, model_input
 from vfnet.engine import StepTrainer
-from vfnet.evaluation.benchmark_models import Subject, Workload
-from vfnet.evaluation.benchmark_runs import Bench
-from vfnet.evaluation.benchmark_variants import CUDA_GRAPHS, agreement
 from vfnet.layers.deform_conv import DeformConvWithOffset
 from vfnet.layers.star_conv import StarDeformConv, star_offsets
 from vfnet.modeling.losses.varifocal_sum import varifocal_loss_sum

@@ -54,6 +54,11 @@ def test_the_wheel_carries_every_config_of_the_repository(installed):
     assert contents(installed / "vfnet" / "configs") == contents(bootstrap.ROOT / "configs")
 
 
+def test_the_wheel_carries_the_package_alone(installed):
+    assert [path.name for path in installed.iterdir() if path.suffix != ".dist-info"] == ["vfnet"]
+    assert [path.name for path in installed.rglob("*") if "benchmark" in path.name.lower()] == []
+
+
 def test_the_installed_package_finds_its_own_configs_and_published_weights(installed, tmp_path):
     code = """
 import vfnet

@@ -14,21 +14,24 @@ from typing import Any
 
 import torch
 
-from vfnet.data import check_datasets, register_coco_format
-from vfnet.engine import report_errors
-from vfnet.errors import UserError
-from vfnet.evaluation.benchmark_cases import size
-from vfnet.evaluation.benchmark_data import time_loader, with_rates
-from vfnet.evaluation.benchmark_device import check_device
-from vfnet.evaluation.benchmark_models import BASELINES, Subject, Workload
-from vfnet.evaluation.benchmark_report import as_json, describe, table, write_report
-from vfnet.evaluation.benchmark_runs import (
+# What this tool shares with the scripts of benchmarks/ is no part of the installed package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from lib.cases import size
+from lib.device import check_device
+from lib.loading import time_loader, with_rates
+from lib.models import BASELINES, Subject, Workload
+from lib.report import as_json, describe, table, write_report
+from lib.runs import (
     Bench,
     memory_of_subjects,
     time_benches,
     with_images_a_second,
 )
-from vfnet.evaluation.benchmark_variants import CUDA_GRAPHS, check_variant
+from lib.variants import CUDA_GRAPHS, check_variant
+from vfnet.data import check_datasets, register_coco_format
+from vfnet.engine import report_errors
+from vfnet.errors import UserError
 from vfnet.utils.precision import PRECISIONS
 
 SCORES_NOTE = (

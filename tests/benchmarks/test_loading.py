@@ -1,16 +1,15 @@
-"""What the scripts about loading and communication measure."""
+"""What the scripts about loading measure."""
 
 import json
 
 import numpy as np
 import pytest
 
-from benchmarks import all_reduce, loader, planes
+from benchmarks import loader, planes
+from lib.loading import LOADING, profile_loading
+from lib.pictures import LONG_EDGE, SHORT_EDGE, write_coco_like
 from vfnet.data import register_coco_format
 from vfnet.engine import load_config
-from vfnet.evaluation.benchmark_data import LOADING, profile_loading
-from vfnet.evaluation.benchmark_pictures import LONG_EDGE, SHORT_EDGE, write_coco_like
-from vfnet.evaluation.scaling import all_reduce_seconds
 
 
 def test_drawn_pictures_are_of_cocos_kind(tmp_path):
@@ -57,14 +56,6 @@ def test_the_loaders_table(tmp_path, capsys):
     content = json.loads(path.read_text())
     assert list(content["results"]["0 workers"]) == rates
     assert len(content["parts"]["samples"]["cv2"]["resize and flip"]) == 2
-
-
-def test_a_link_is_found_again_from_its_times():
-    link = all_reduce.Link(bandwidth=2e9, latency=3e-4)
-    sizes = [1e3, 1e6, 1e8]
-    found = all_reduce.fit_link(sizes, [all_reduce_seconds(size, 2, link) for size in sizes])
-    assert found.bandwidth == pytest.approx(2e9, rel=1e-6)
-    assert found.latency == pytest.approx(3e-4, rel=1e-6)
 
 
 def test_both_ways_to_planes_agree_and_are_timed(tmp_path, capsys):

@@ -10,16 +10,18 @@ from torchvision.ops import deform_conv2d
 from benchmarks import (
     assignment,
     convolution,
+    deform_conv,
     deform_paths,
     loader,
     star_deform_conv,
     targets,
     varifocal,
 )
+from lib.models import Subject, Workload
+from lib.runs import Bench
+from lib.variants import agreement
 from vfnet.errors import UserError
-from vfnet.evaluation.benchmark_models import Subject, Workload
-from vfnet.evaluation.benchmark_runs import Bench
-from vfnet.evaluation.benchmark_variants import agreement
+from vfnet.layers import deform_conv as modeling_dcn
 from vfnet.layers import star_conv as modeling_star
 from vfnet.layers.deform_conv import DeformConvWithOffset
 from vfnet.modeling.heads import vfnet as modeling_head
@@ -89,6 +91,19 @@ def test_all_deformable_convolutions_and_their_gradients_agree(modulated):
     assert all(gradient.abs().max() > 0 for gradient in gradients)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_both_ways_of_dcnv2_and_their_gradients_agree(stride):
+    inputs = [t.requires_grad_() for t in deform_conv.random_inputs(8, 9, 11, stride)]
+    found = {}
+    for name, way in deform_conv.WAYS.items():
+        out = way(*inputs, stride)
+        weights = torch.linspace(-1, 1, out.numel()).view_as(out)
+        found[name] = [out, *torch.autograd.grad((out * weights).sum(), inputs)]
+    for expected, actual in zip(found["deform_conv2d"], found["gathering"]):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_half_precision_is_compared_with_float32():
     inputs = star_deform_conv.random_inputs(1, 9, 11, channels=8)
     gathering = star_deform_conv.convolutions("cpu")["gathering"]
@@ -132,6 +147,23 @@ def test_a_path_of_the_star_is_really_taken(tiny, monkeypatch):
     assert agreement(found[0], found[2]).matched == len(found[0][0]) > 5
 
 
+def test_a_path_of_dcn_is_really_taken(monkeypatch):
+    gather = Calls(modeling_dcn.gather_convolution)
+    kernel = Calls(modeling_dcn.deform_conv2d)
+    monkeypatch.setattr(modeling_dcn, "gather_convolution", gather)
+    monkeypatch.setattr(modeling_dcn, "deform_conv2d", kernel)
+    layer = DeformConvWithOffset(8, 4, stride=2)
+    torch.nn.init.normal_(layer.offset.weight, std=0.1)
+    x, calls, found = torch.rand(2, 8, 9, 7), {}, []
+    for name, path in deform_paths.paths("dcn", "cpu").items():
+        gather.number = kernel.number = 0
+        with path():
+            found.append(layer(x))
+        calls[name] = (gather.number, kernel.number)
+    assert calls == {"as it is": (1, 0), "gathering": (1, 0), "deform_conv2d": (0, 1)}
+    torch.testing.assert_close(found[1], found[2])
+
+
 def test_dcn_takes_the_layers_own_kernel(monkeypatch):
     """Detectron2's kernel needs a GPU: here torchvision's stands in its place."""
     monkeypatch.setattr(deform_paths._C, "has_cuda", lambda: True)
@@ -171,7 +203,13 @@ def test_dcn_takes_the_layers_own_kernel(monkeypatch):
             convolution,
             ["--maps", "4x9x6"],
             ["conv2d", "Winograd"],
-            "4x9x6, training, forward + backward",
+            "4x9x6, time",
+        ),
+        (
+            deform_conv,
+            ["--maps", "4x9x6/2", "4x5x3"],
+            ["deform_conv2d", "gathering"],
+            "4x9x6/2, training, forward + backward",
         ),
         (
             star_deform_conv,

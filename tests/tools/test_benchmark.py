@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 
 import pytest
 
+from lib.models import build_batch
 from vfnet.errors import UserError
-from vfnet.evaluation.benchmark_models import build_batch
 
 INFERENCE = [
     *("preprocessing", "backbone", "neck", "backbone and neck", "head", "post-processing"),
@@ -97,6 +99,14 @@ def test_other_ways_stand_beside_the_plain_one(tool, arguments, tmp_path, capsys
     assert in_half["expected"] == found["expected"]
     assert in_half["score"] > 1e-4 > found["score"]
     assert list(content["training"]["seconds"]["results"]) == ["tiny"]
+
+
+@pytest.mark.parametrize("script", ["tools/benchmark.py", "benchmarks/planes.py"])
+def test_what_scripts_share_is_found_from_any_folder(script, repository, tmp_path):
+    command = [sys.executable, str(repository / script), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--repeats" in done.stdout
 
 
 @pytest.mark.parametrize(

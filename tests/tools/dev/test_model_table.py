@@ -1,4 +1,4 @@
-"""README's table of models: written from the data file, and up to date."""
+"""The tables of models and of ablations: written from the data file, and up to date."""
 
 import re
 
@@ -6,14 +6,14 @@ import model_table
 import pytest
 
 from vfnet.errors import UserError
-from vfnet.model_zoo.published import published_models
+from vfnet.model_zoo.published import all_rows, published_models
 
 
 def run(*arguments):
     model_table.main(model_table.get_parser().parse_args([str(a) for a in arguments]))
 
 
-def test_the_readme_is_up_to_date():
+def test_both_readmes_are_up_to_date():
     run("--check")
 
 
@@ -44,6 +44,29 @@ def test_a_stale_table_fails_the_check_and_is_written_anew(repository, tmp_path)
     run("--file", file)
     assert file.read_text() == text
     run("--check", "--file", file)
+
+
+def test_ablations_are_written_too(repository, tmp_path):
+    text = (repository / "configs" / "ablation" / "README.md").read_text()
+    row = (
+        "| [vfnet_R50_1x_raw](vfnet_R50_1x_raw.yaml) | raw head, varifocal loss | 3 | 40.1 | 58.5 "
+        "| 43.4 | 32,293,017 |\n"
+    )
+    assert row in text
+    file = tmp_path / "README.md"
+    file.write_text(text.replace(row, ""))
+    run("--file", file)
+    assert file.read_text() == text
+
+
+def test_every_ablation_has_its_row_and_its_link(repository):
+    folder = repository / "configs" / "ablation"
+    links = re.findall(
+        r"^\| \[(.+?)\]\((.+?)\)", model_table.ablation_table(all_rows()), re.MULTILINE
+    )
+    assert [name for name, _ in links] == [row.config for row in all_rows() if row.change]
+    assert all((folder / path).is_file() for _, path in links)
+    assert {path.stem for path in folder.glob("*.yaml")} <= {name for name, _ in links}
 
 
 @pytest.mark.parametrize(

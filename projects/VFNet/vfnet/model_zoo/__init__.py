@@ -18,21 +18,23 @@ def get_config_file(config_path: str) -> str:
     """Return the path of a config that this project comes with.
 
     Args:
-        config_path: its name relative to `configs/`, such as "vfnet_R50_1x.yaml" or
-            "ablation/vfnet_R50_1x_raw.yaml"; ".yaml" may be left out.
+        config_path: the file's name, such as "vfnet_R50_1x.yaml", or its path relative to
+            `configs/`, such as "ablation/vfnet_R50_1x_raw.yaml"; ".yaml" may be left out.
 
     Raises:
         NotInZooError: there is no config of that name; the message lists those there are.
     """
     folder = _config_folder()
-    available = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+    # No two folders have a file of the same name.
+    by_name = files | {path.name: path for path in files.values()}
     name = config_path if config_path.endswith(".yaml") else f"{config_path}.yaml"
-    if name not in available:
+    if name not in by_name:
         raise NotInZooError(
             f"expected the name of a config of this project, got {config_path!r}; "
-            f"available: {', '.join(available)}"
+            f"available: {', '.join(files)}"
         )
-    return str(folder / name)
+    return str(by_name[name])
 
 
 def get_config(config_path: str, trained: bool = False) -> CfgNode:
@@ -65,7 +67,7 @@ def get_checkpoint_url(config_path: str) -> str:
     Raises:
         NotInZooError: nothing is published at a URL; the message says what is, or where else it is.
     """
-    return f"mmdet://{weights_url(config_path)}"
+    return f"mmdet://{weights_url(Path(get_config_file(config_path)).stem)}"
 
 
 def get(config_path: str, trained: bool = False, device: str | None = None) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The published models: their numbers and where their weights are, from published_models.csv."""
+"""Published numbers and where the weights are: the rows of published_models.csv."""
 
 from __future__ import annotations
 
@@ -8,37 +8,50 @@ from typing import NamedTuple
 
 from ..errors import UserError
 
-AUTHORS_PAGE = "https://github.com/hyz-xmaster/VarifocalNet"
-
 
 class NotInZooError(UserError, RuntimeError):
     """No such config, or no such weights; a RuntimeError as in `detectron2.model_zoo`."""
 
 
 class PublishedModel(NamedTuple):
-    """A row of published_models.csv, as text: see that page of the authors for its numbers."""
+    """A row of published_models.csv, as text; "" where nothing was published.
 
-    config: str  # the config's name without .yaml
+    AP is COCO's, on val2017 and on test-dev, as its authors have it: on `page`, or in the tables of
+    the paper.
+    """
+
+    config: str  # the stem of the config's file, whatever its folder
+    parameters: str  # as the reference implementation counts, or derived: tests/test_models.py
     train: str  # image size, or the range that it is drawn from
     epochs: str  # "41 + 18 SWA": 18 more, whose averaged weights the numbers belong to
-    ap_val: str  # COCO val2017
+    ap_val: str
+    ap50_val: str
+    ap75_val: str
     ap_test_dev: str
     fps: str  # images per second on a V100
-    weights: str  # URL of mmdet's checkpoint; "" where only the authors' page has it
+    page: str  # where the authors give the weights; "": nowhere
+    weights: str  # URL of mmdet's checkpoint; "" where it is fetched from `page` by hand
+    tables: str  # of the paper, in which it is compared with others
+    change: str  # of an ablation: what it is
 
 
-def published_models() -> list[PublishedModel]:
-    """All published models, in the order of the authors' page."""
+def all_rows() -> list[PublishedModel]:
+    """A row for each model of `configs/`, in the order of the authors' page and of the paper."""
     file = Path(__file__).with_name("published_models.csv")
     with open(file, newline="", encoding="utf-8") as stream:
         return [PublishedModel(**row) for row in csv.DictReader(stream)]
+
+
+def published_models() -> list[PublishedModel]:
+    """The models whose weights are published."""
+    return [row for row in all_rows() if row.page]
 
 
 def weights_url(name: str) -> str:
     """The URL of a published checkpoint, in mmdet's format.
 
     Args:
-        name: of a config, such as "vfnet_R50_1x"; ".yaml" may follow.
+        name: the stem of a config's file, such as "vfnet_R50_1x"; ".yaml" may follow.
 
     Raises:
         NotInZooError: there is no such model, or its weights have no URL; the message says which
@@ -52,9 +65,10 @@ def weights_url(name: str) -> str:
             f"expected the config of a model with published weights, got {name!r}; "
             f"available: {available}"
         )
-    if not models[config].weights:
+    model = models[config]
+    if not model.weights:
         raise NotInZooError(
             f"the weights of {config} are published on the authors' Google Drive only: get the "
-            f"file by the table of {AUTHORS_PAGE} and set MODEL.WEIGHTS to mmdet://FILE"
+            f"file by the table of {model.page} and set MODEL.WEIGHTS to mmdet://FILE"
         )
-    return models[config].weights
+    return model.weights

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from ..errors import UserError
+from vfnet.errors import UserError
 
 
 class Watch(Protocol):
@@ -122,13 +122,11 @@ def summarise(samples: Samples) -> dict[str, dict[str, Summary]]:
     }
 
 
-def synchronize_of(device: str) -> Callable[[], None]:
-    """What waits for a device: work on a GPU goes on behind Python's back."""
-    if torch.device(device).type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
-    return lambda: None
-
-
 def stopwatch_of(device: str) -> Callable[[], Stopwatch]:
-    """What makes the stopwatches that are right for a device."""
-    return lambda: Stopwatch(synchronize=synchronize_of(device))
+    """What makes the stopwatches that are right for a device.
+
+    Work on a GPU goes on behind Python's back, so these wait for it.
+    """
+    if torch.device(device).type == "cuda":
+        return lambda: Stopwatch(synchronize=lambda: torch.cuda.synchronize(device))
+    return Stopwatch

@@ -2,8 +2,8 @@
 
 import torch
 
-from ..errors import UserError
-from ..utils.precision import PRECISIONS
+from vfnet.errors import UserError
+from vfnet.utils.precision import PRECISIONS
 
 
 def check_device(device: str, precision: str = "float32") -> None:

@@ -13,9 +13,10 @@ import detectron2
 import torch
 import torchvision
 
-from .. import __version__
-from ..utils.files import write_aside
-from .benchmark import Samples, Summary
+from vfnet import __version__
+from vfnet.utils.files import write_aside
+
+from .timing import Samples, Summary
 
 # Seconds with their spread, bytes, or a plain number.
 Value = Summary | int | float

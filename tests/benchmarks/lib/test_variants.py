@@ -7,20 +7,20 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
-from vfnet import get_cfg
-from vfnet.errors import UserError
-from vfnet.evaluation.benchmark import Stopwatch
-from vfnet.evaluation.benchmark_models import Subject, Workload
-from vfnet.evaluation.benchmark_runs import Bench
-from vfnet.evaluation.benchmark_variants import (
+from lib.models import Subject, Workload
+from lib.runs import Bench
+from lib.timing import Stopwatch
+from lib.variants import (
     CUDA_GRAPHS,
     Agreement,
     CapturedGraph,
     agreement,
     check_variant,
 )
+from vfnet import get_cfg
+from vfnet.errors import UserError
 
-TINY = str(Path(__file__).parents[1] / "engine" / "tiny.yaml")
+TINY = str(Path(__file__).parents[2] / "engine" / "tiny.yaml")
 WORKLOAD = Workload(TINY, image_size=(64, 96), boxes=4, candidates=500)
 
 
@@ -94,7 +94,7 @@ def test_a_variant_is_compared_with_the_plain_model(monkeypatch):
         assert images.shape == (1, 3, 64, 96)
         torch.nn.init.zeros_(model.head.cls_pred.weight)
 
-    monkeypatch.setattr("vfnet.evaluation.benchmark_runs.apply_variant", differs)
+    monkeypatch.setattr("lib.runs.apply_variant", differs)
     found = Bench(Subject("vfnet", "worse"), WORKLOAD).agreement
     assert found.expected > 5
     assert found.matched < found.expected

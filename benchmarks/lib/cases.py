@@ -1,4 +1,4 @@
-"""What the scripts of benchmarks/ share: variants of one computation, case by case, one table."""
+"""Variants of one computation, timed case by case: arguments, runs and one table."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -7,10 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..errors import UserError
-from .benchmark import Run, Samples, Stopwatch, Watch, measure, stopwatch_of, summarise
-from .benchmark_memory import allocated_peak
-from .benchmark_report import Value, as_json, describe, table, write_report
+from vfnet.errors import UserError
+
+from .memory import allocated_peak
+from .report import Value, as_json, describe, table, write_report
+from .timing import Run, Samples, Stopwatch, Watch, measure, stopwatch_of, summarise
 
 # Case -> variant -> run. The first variant is what the others are compared with.
 Cases = Mapping[str, Mapping[str, Run]]
@@ -93,7 +94,22 @@ def size(text: str) -> tuple[int, int]:
     Raises:
         UserError: the text is something else.
     """
+    height, width = _numbers(text, 2, "a size as HxW, for example 800x1333")
+    return height, width
+
+
+def map_size(text: str) -> tuple[int, int, int]:
+    """Read CxHxW, three positive numbers.
+
+    Raises:
+        UserError: the text is something else.
+    """
+    channels, height, width = _numbers(text, 3, "a map as CxHxW, for example 256x100x136")
+    return channels, height, width
+
+
+def _numbers(text: str, count: int, expected: str) -> list[int]:
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"expected a size as HxW, for example 800x1333, got {text!r}")
-    return int(parts[0]), int(parts[1])
+    if len(parts) != count or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UserError(f"expected {expected}, got {text!r}")
+    return [int(part) for part in parts]

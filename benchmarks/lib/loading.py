@@ -7,10 +7,11 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from ..data import build_train_loader, images_per_process
-from ..errors import UserError
-from .benchmark import Run, Samples, Watch, measure, summarise
-from .benchmark_report import Value
+from vfnet.data import build_train_loader, images_per_process
+from vfnet.errors import UserError
+
+from .report import Value
+from .timing import Run, Samples, Watch, measure, summarise
 
 # What loading an image consists of in the process that does it.
 LOADING = ("record", "read and decode", "resize and flip", "tensor and boxes")

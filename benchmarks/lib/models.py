@@ -22,9 +22,10 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checkpoint import VFNetCheckpointer
-from ..engine import load_config
-from ..errors import UserError
+from vfnet.checkpoint import VFNetCheckpointer
+from vfnet.config import detector_node
+from vfnet.engine import load_config
+from vfnet.errors import UserError
 
 RETINANET = "COCO-Detection/retinanet_R_50_FPN_1x.yaml"
 FCOS = "COCO-Detection/fcos_R_50_FPN_1x.py"
@@ -61,7 +62,7 @@ class Workload(NamedTuple):
         cfg.MODEL.DEVICE = self.device
         cfg.MODEL.WEIGHTS = self.weights
         # `precision` decides, for training and inference and for all models alike.
-        cfg.MODEL.VFNET.PRECISION_TEST = "float32"
+        detector_node(cfg).PRECISION_TEST = "float32"
         return cfg
 
     def subjects(
@@ -121,13 +122,13 @@ def build_detector(name: str, workload: Workload) -> nn.Module:
 
 def _vfnet(cfg: CfgNode) -> Detector:
     model = build_model(cfg)
-    bar = _logit(cfg.MODEL.VFNET.SCORE_THRESH_TEST)
+    bar = _logit(detector_node(cfg).SCORE_THRESH_TEST)
     return Detector(model, model.head.cls_pred, lambda _: bar)
 
 
 def _retinanet(cfg: CfgNode) -> Detector:
     own = model_zoo.get_config(RETINANET)
-    own.MODEL.RETINANET.NUM_CLASSES = cfg.MODEL.VFNET.NUM_CLASSES
+    own.MODEL.RETINANET.NUM_CLASSES = detector_node(cfg).NUM_CLASSES
     own.MODEL.DEVICE = cfg.MODEL.DEVICE
     bar = _logit(own.MODEL.RETINANET.SCORE_THRESH_TEST)
     model = build_model(own)
@@ -136,7 +137,7 @@ def _retinanet(cfg: CfgNode) -> Detector:
 
 def _fcos(cfg: CfgNode) -> Detector:
     own = model_zoo.get_config(FCOS).model
-    own.num_classes = cfg.MODEL.VFNET.NUM_CLASSES
+    own.num_classes = detector_node(cfg).NUM_CLASSES
     model = instantiate(own).to(cfg.MODEL.DEVICE)
     # Its loss of boxes raises under autocast.
     model.forward_training = partial(_in_float32, model.forward_training)
@@ -214,7 +215,7 @@ def spread_scores(detector: Detector, batch: Batch, candidates: int) -> None:
 def build_batch(workload: Workload) -> Batch:
     """Pictures and ground truth as a mapper gives them; the same for every model."""
     generator = torch.Generator().manual_seed(workload.seed)
-    classes = workload.config().MODEL.VFNET.NUM_CLASSES
+    classes = detector_node(workload.config()).NUM_CLASSES
     return [_record(workload, classes, generator) for _ in range(workload.batch)]
 
 

@@ -5,15 +5,16 @@ candidates, suppression - has sizes that depend on the data and is left as it is
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ..utils.precision import PRECISIONS
-from .benchmark_device import autocast, check_device
+from vfnet.errors import UserError
+from vfnet.utils.precision import PRECISIONS
+
+from .device import autocast, check_device
 
 # The way that is not one of torch.compile's backends.
 CUDA_GRAPHS = "CUDA graphs"
@@ -67,7 +68,7 @@ def apply_variant(
     model.backbone.forward, model.head.forward = backbone, head
 
 
-Tensors = Tensor | Sequence[Tensor]
+Tensors: TypeAlias = Tensor | Sequence[Tensor]
 
 
 class CapturedGraph:

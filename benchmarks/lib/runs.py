@@ -18,16 +18,17 @@ from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from ..engine import StepTrainer
-from ..modeling import VFNet
-from ..solver import build_optimizer
-from ..utils.precision import PRECISIONS
-from .benchmark import Run, Samples, Stopwatch, Watch, measure, stopwatch_of, summarise
-from .benchmark_device import autocast
-from .benchmark_memory import PeakWatch, resident_peak, restart_resident_peak
-from .benchmark_models import Subject, Workload, build_batch, build_detector
-from .benchmark_report import Value
-from .benchmark_variants import Agreement, agreement, apply_variant
+from vfnet.engine import StepTrainer
+from vfnet.modeling.meta_arch.dense import LocationDetector
+from vfnet.solver import build_optimizer
+from vfnet.utils.precision import PRECISIONS
+
+from .device import autocast
+from .memory import PeakWatch, resident_peak, restart_resident_peak
+from .models import Subject, Workload, build_batch, build_detector
+from .report import Value
+from .timing import Run, Samples, Stopwatch, Watch, measure, stopwatch_of, summarise
+from .variants import Agreement, agreement, apply_variant
 
 # Phase -> the name of its run as a whole.
 PHASES = {"inference": "whole inference", "training": "whole training step"}
@@ -152,11 +153,11 @@ class Bench:
         return images, features, predictions
 
     def losses(self, watch: Watch) -> dict[str, Tensor]:
-        """Losses of the batch; of a VFNet, assignment and losses are apart."""
+        """Losses of the batch; of a `LocationDetector`, assignment and losses are apart."""
         model = self.model
         images, features, predictions = self.forward(watch)
         gt_instances = [record["instances"] for record in self.batch]
-        if not isinstance(model, VFNet):
+        if not isinstance(model, LocationDetector):
             gt_instances = [instances.to(model.device) for instances in gt_instances]
             losses = model.forward_training(images, features, predictions, gt_instances)
             watch.mark("assignment and losses")

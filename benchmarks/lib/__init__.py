@@ -1,0 +1,1 @@
+"""What the scripts here and tools/benchmark.py share: timing, memory, models, tables."""

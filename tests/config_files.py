@@ -1,0 +1,21 @@
+"""The configs of the repository, by what they are, and the rows of published_models.csv."""
+
+from pathlib import Path
+
+from vfnet.model_zoo.published import all_rows
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+ALL = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
+# Files of single keys that win over a config, and no configs themselves.
+OVERRIDES = [name for name in ALL if name.startswith("override/")]
+CONFIGURED = [name for name in ALL if name not in OVERRIDES]
+# What trains or evaluates a model of another folder, or is small for the demo.
+_USES = ("check/", "demo/", "override/", "swa/", "tta/")
+_TEMPLATES = ("Base-", "own_data")
+MODELS = [name for name in ALL if not name.startswith((*_USES, *_TEMPLATES))]
+ROWS = {row.config: row for row in all_rows()}
+
+
+def stem(name: str) -> str:
+    """The name that a config has in published_models.csv and behind vfnet://."""
+    return Path(name).stem
