@@ -1,11 +1,11 @@
 """How the weights are stepped, and at which rates."""
 
-from .cyclic import CyclicCosineParamScheduler, build_lr_scheduler
+from .cyclic import build_lr_scheduler, cosine_cycles
 from .optimizer import build_optimizer, parameter_groups
 
 __all__ = [
-    "CyclicCosineParamScheduler",
     "build_lr_scheduler",
     "build_optimizer",
+    "cosine_cycles",
     "parameter_groups",
 ]
