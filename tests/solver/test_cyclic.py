@@ -9,7 +9,7 @@ from detectron2.solver import LRMultiplier
 from vfnet import get_cfg
 from vfnet.errors import UserError
 from vfnet.model_zoo import get_config
-from vfnet.solver.cyclic import cosine_cycles, build_lr_scheduler
+from vfnet.solver.cyclic import build_lr_scheduler, cosine_cycles
 
 EPOCH = 7330  # of COCO, as in tests/test_configs.py
 

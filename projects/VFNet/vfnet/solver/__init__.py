@@ -1,11 +1,12 @@
 """How the weights are stepped, and at which rates."""
 
 from .cyclic import build_lr_scheduler, cosine_cycles
-from .optimizer import build_optimizer, parameter_groups
+from .optimizer import build_optimizer, parameter_groups, solver_values
 
 __all__ = [
     "build_lr_scheduler",
     "build_optimizer",
     "cosine_cycles",
     "parameter_groups",
+    "solver_values",
 ]
