@@ -26,7 +26,6 @@ from vfnet.data import (
 from vfnet.data.transforms.views import build_resizes
 from vfnet.engine import (
     Trainer,
-    agree,
     check_run,
     checkpoint_to_continue,
     choose_device,
@@ -36,6 +35,7 @@ from vfnet.engine import (
     load_config,
     report_errors,
 )
+from vfnet.utils.comm import check_on_all_processes
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -101,9 +101,9 @@ def setup(args: argparse.Namespace) -> CfgNode:
         return check_run(cfg, names, last or cfg.MODEL.WEIGHTS, training, resuming=bool(last))
 
     # Each process has catalogs of its own, and each machine its own files.
-    agree(register, everywhere=True)
+    check_on_all_processes(register, everywhere=True)
     cfg.freeze()
-    found = agree(check) or []
+    found = check_on_all_processes(check) or []
     default_setup(cfg, args)
     logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vfnet")
     for line in [*config_warnings(cfg, training), *found]:

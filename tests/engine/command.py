@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 
-def run_python(*arguments, cwd=None, timeout=150):
+def run_python(*arguments, cwd=None, timeout=150, variables=None):
     """Run Python with these arguments on one thread; return what it wrote and its exit status."""
     process = subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(variables or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

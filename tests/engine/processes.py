@@ -26,7 +26,11 @@ def train_on_own_share(folder):
         batch = [picture(4 * step + number, num_boxes=count) for number, count in enumerate(boxes)]
         share = len(batch) // comm.get_world_size()
         steps.append(batch[comm.get_rank() * share :][:share])
+    # In float32 a share's convolutions round otherwise than the whole batch's, and a ReLU whose
+    # input is 0 but for rounding passes the gradient or not: weights then differ by 1e-4.
+    torch.set_default_dtype(torch.float64)
     trainer = train_on(tiny_config(folder / "shares", *STEPS), *steps)
+    torch.set_default_dtype(torch.float32)
     if comm.is_main_process():
         torch.save(trainer.checkpointer.model.state_dict(), folder / "weights.pth")
         histories = {name: trainer.storage.history(name).values() for name in LOSSES}

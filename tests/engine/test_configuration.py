@@ -40,6 +40,8 @@ def test_a_file_takes_over_from_its_base(write, tmp_path):
         ("only words", "config.yaml"),
         ("", "config.yaml"),
         ("_BASE_: absent.yaml\nVERSION: 2", "absent.yaml"),
+        ("VERSION: 2\nSEED: !!python/name:os.mkdir ''", "tag !!python/name:os.mkdir is not"),
+        (f"VERSION: 2\nMODEL: {{WEIGHTS: '{'-' * 9000}1'}}", "config.yaml"),
     ],
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(write, text, pattern):
@@ -57,6 +59,7 @@ def test_a_wrong_file_is_named_with_what_is_wrong(write, text, pattern):
         (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER"),
         (["SOLVER.MAX_ITER"], "odd length"),
         (["SOLVER.MAX_ITER", "3", "--resume"], "--resume stands behind"),
+        (["MODEL.WEIGHTS", "+" * 9000 + "1"], "command line: "),
     ],
 )
 def test_wrong_overrides(write, overrides, pattern):

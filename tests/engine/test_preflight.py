@@ -1,11 +1,9 @@
 """What is checked and said before a run starts. The checks of whole runs: tests/train_net."""
 
 import pytest
-from detectron2.utils import comm
 
 from vfnet import get_cfg
-from vfnet.engine import agree, checkpoint_to_continue, config_warnings, datasets_of_run
-from vfnet.errors import UserError
+from vfnet.engine import config_warnings, datasets_of_run
 
 
 @pytest.mark.parametrize(
@@ -41,52 +39,6 @@ def test_weights_that_do_not_fit_the_input_are_pointed_out():
     cfg = get_cfg()
     cfg.MODEL.WEIGHTS = "detectron2://ImageNetPretrained/torchvision/R-50.pkl"
     assert any("INPUT.FORMAT" in line for line in config_warnings(cfg, training=False))
-
-
-def test_the_checkpoint_named_last_is_continued(tmp_path):
-    (tmp_path / "last_checkpoint").write_text("model_0000002.pth\n")
-    (tmp_path / "model_0000002.pth").touch()
-    path = checkpoint_to_continue(str(tmp_path), required=True)
-    assert path == str(tmp_path / "model_0000002.pth")
-
-
-def test_nothing_to_continue(tmp_path):
-    assert checkpoint_to_continue(str(tmp_path), required=False) == ""
-    with pytest.raises(UserError, match="--resume auto"):
-        checkpoint_to_continue(str(tmp_path), required=True)
-
-
-def test_a_failed_check_fails_with_its_message():
-    def check():
-        raise UserError("picture 3 is not there")
-
-    with pytest.raises(UserError, match="^picture 3 is not there$"):
-        agree(check)
-    assert agree(lambda: 3) == 3
-
-
-@pytest.fixture
-def second_of_two(monkeypatch):
-    """This process is the second of two on its machine; the first has nothing to complain of."""
-    gathered = []
-    monkeypatch.setattr(comm, "get_local_rank", lambda: 1)
-    monkeypatch.setattr(comm, "all_gather", lambda own: gathered.append(own) or [None, own])
-    return gathered
-
-
-def test_a_check_of_each_machine_is_not_made_twice(second_of_two):
-    assert agree(lambda: pytest.fail("called")) is None
-    assert second_of_two == [None]
-
-
-def test_what_every_process_has_to_do_fails_on_all(second_of_two):
-    def check():
-        raise UserError("own.json is not there")
-
-    assert agree(lambda: 3, everywhere=True) == 3
-    with pytest.raises(UserError, match="^own.json is not there$"):
-        agree(check, everywhere=True)
-    assert second_of_two == [None, "own.json is not there"]
 
 
 def test_the_data_sets_of_a_run():

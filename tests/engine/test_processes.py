@@ -40,16 +40,32 @@ def found(folder):
     return [json.loads(path.read_text()) for path in sorted(folder.glob("found*.json"))]
 
 
-def test_steps_on_shares_of_a_batch_are_those_of_one_process_with_all(folder, folder_of, tmp_path):
+@pytest.fixture
+def start(tmp_path):
+    """The weights that processes.py starts from, in float64 as there."""
+    torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
-    start = Trainer(tiny_config(tmp_path)).model.state_dict()
+    yield Trainer(tiny_config(tmp_path)).model.state_dict()
+    torch.set_default_dtype(torch.float32)
+
+
+# Losses, boxes and star features are float32 in any model, and so are the normalisers, sums over
+# the processes. What of it depends on the shares are sums of a few hundred numbers, whose order of
+# adding moves them by a part of some 2^-24 (half of float32's epsilon) a rounding.
+ROUNDING = 128 * 2**-24
+
+
+def test_steps_on_shares_of_a_batch_are_those_of_one_process_with_all(folder, folder_of, start):
     alone, shared = (
         torch.load(path / "weights.pth", weights_only=True) for path in (folder_of(1), folder)
     )
     assert shared.keys() == alone.keys()
+    moved = {name: (start[name] - value).abs().max() for name, value in alone.items()}
     for name, value in alone.items():
-        assert (shared[name] - value).abs().max() <= 1e-6, name
-    assert max((start[name] - value).abs().max() for name, value in alone.items()) > 1e-2
+        # Beside the float32 share of each step, float64's own rounding of the weight.
+        bound = ROUNDING * moved[name] + 1e-15 * value.abs().max()
+        assert (shared[name] - value).abs().max() <= bound, name
+    assert max(moved.values()) > 1e-2
 
 
 def test_the_losses_written_are_those_of_the_whole_batch(folder, folder_of):
@@ -60,7 +76,7 @@ def test_the_losses_written_are_those_of_the_whole_batch(folder, folder_of):
     for name, values in alone.items():
         assert len(values) == 3
         assert min(abs(one - other) for one, other in pairwise(values)) > 1e-3
-        assert shared[name] == pytest.approx(values, rel=1e-5), name
+        assert shared[name] == pytest.approx(values, rel=ROUNDING), name
 
 
 @pytest.mark.parametrize("case", ["none on one", "none on all"])

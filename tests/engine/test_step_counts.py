@@ -10,6 +10,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch import distributed
+from torch.overrides import TorchFunctionMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -35,28 +36,59 @@ class Synchronisations(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.found = []
+        self._from_python = FromPython(self)
+
+    def __enter__(self):
+        self._from_python.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self._from_python.__exit__(*error)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         inputs = _tensors((args, kwargs))
         on_device = [x for x in inputs if x.is_meta]
         if on_device and function is aten._local_scalar_dense.default:
-            self._note(function)
+            self.note(function)
             return 0.0
         if on_device and str(kwargs.get("device")) == "cpu":
-            self._note(function)
+            self.note(function)
             return torch.zeros_like(on_device[0], device="cpu")
         result = function(*args, **kwargs)
-        if any(x.is_meta for x in _tensors(result)):
+        if inputs and any(x.is_meta for x in _tensors(result)):
             from_host = any(x.dim() > 0 for x in inputs if not x.is_meta) or not on_device
-            from_python = function is aten.lift_fresh.default
-            if from_python or (inputs and from_host and not kwargs.get("non_blocking")):
-                self._note(function)
+            if from_host and not kwargs.get("non_blocking"):
+                self.note(function)
         return result
 
-    def _note(self, function):
+    def note(self, function):
+        """Note that the host waits in a function; with where it was called."""
         ours = [frame for frame in traceback.extract_stack() if __file__ != frame.filename]
         self.found.append((str(function), *(f"{f.filename}:{f.lineno}" for f in ours[-3:])))
+
+
+class FromPython(TorchFunctionMode):
+    """Notes tensors that are made of Python's numbers on the device, once each.
+
+    Which operations these dispatch, if any, differs between versions of torch.
+    """
+
+    CALLS = (torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor)
+
+    def __init__(self, seen):
+        super().__init__()
+        self._seen = seen
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        before = len(self._seen.found)
+        result = function(*args, **(kwargs or {}))
+        data = args[-1] if args else None
+        if function in self.CALLS and result.is_meta and not isinstance(data, torch.Tensor):
+            del self._seen.found[before:]
+            self._seen.note(function)
+        return result
 
 
 def _tensors(tree):
@@ -119,6 +151,9 @@ HOST, DEVICE = torch.arange(3), torch.empty(4, device="meta")
         (lambda: HOST.to("meta"), 1),
         (lambda: HOST.to("meta", non_blocking=True), 0),
         (lambda: torch.tensor([1.0], device="meta"), 1),
+        (lambda: torch.as_tensor([1.0, 2.0], device="meta"), 1),
+        (lambda: torch.as_tensor(HOST, device="meta"), 1),
+        (lambda: torch.as_tensor(DEVICE), 0),
         (lambda: DEVICE.new_tensor(1.0), 1),
         (lambda: DEVICE[HOST], 1),
         (lambda: DEVICE.new_full((), 1.0) + torch.arange(4, device="meta") * 2, 0),

@@ -24,9 +24,10 @@ def train_net(request):
 def command(request):
     """Run the real command with these arguments."""
 
-    def run(*arguments, launcher=(), config=CONFIG):
+    def run(*arguments, launcher=(), config=CONFIG, variables=None):
         script = request.config.rootpath / "train_net.py"
-        return run_python(*launcher, script, "--config-file", config, *arguments)
+        words = (*launcher, script, "--config-file", config, *arguments)
+        return run_python(*words, variables=variables)
 
     return run
 

@@ -49,6 +49,13 @@ def test_a_config_that_is_no_yaml(fails, tmp_path):
     assert "broken.yaml is not valid yaml" in error
 
 
+def test_an_override_that_would_run_code(fails, tmp_path):
+    path = tmp_path / "hostile.yaml"
+    path.write_text(f"SEED: !!python/object/apply:os.mkdir ['{tmp_path / 'made'}']")
+    assert "hostile.yaml, line 1: the tag !!python/object/apply" in fails("--override", path)
+    assert not (tmp_path / "made").exists()
+
+
 def test_a_truncated_checkpoint(fails, six_iterations, tmp_path):
     whole = (six_iterations / "model_final.pth").read_bytes()
     (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])

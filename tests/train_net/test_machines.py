@@ -32,7 +32,7 @@ def one_machine(command, tmp_path_factory):
     return weights(folder / "model_final.pth")
 
 
-@pytest.mark.parametrize("way", ["--num-machines", "torchrun --nnodes"])
+@pytest.mark.parametrize("way", ["--num-machines", "torchrun --nnodes", "a pod each"])
 def test_two_machines_train_as_two_processes_of_one(way, command, one_machine, address, tmp_path):
     host, port = address
 
@@ -41,6 +41,11 @@ def test_two_machines_train_as_two_processes_of_one(way, command, one_machine, a
         if way == "--num-machines":
             words = ("--num-machines", 2, "--machine-rank", rank, "--num-gpus", 1)
             return command(*words, "--dist-url", f"tcp://{host}:{port}", *output)
+        if way == "a pod each":
+            job = {"RANK": str(rank), "WORLD_SIZE": "2"}
+            return command(
+                *output, variables={**job, "MASTER_ADDR": host, "MASTER_PORT": str(port)}
+            )
         words = ("--nnodes", 2, "--node-rank", rank, "--nproc-per-node", 1)
         rendezvous = ("--master-addr", host, "--master-port", port)
         return command(*output, launcher=("-m", "torch.distributed.run", *words, *rendezvous))

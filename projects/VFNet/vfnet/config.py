@@ -4,6 +4,7 @@ from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
 from .errors import UserError
+from .utils.yaml_files import SafeCfgNode
 
 # Detectron2's and COCO's count; NUM_CLASSES that is left at it takes over the number of the data.
 DEFAULT_NUM_CLASSES = 80
@@ -32,8 +33,12 @@ def add_vfnet_config(cfg: CfgNode) -> None:
 
 
 def get_cfg() -> CfgNode:
-    """Return Detectron2's default config with VFNet's keys added, and VFNet as the detector."""
-    cfg = get_detectron2_cfg()
+    """Return Detectron2's default config with VFNet's keys added, and VFNet as the detector.
+
+    Its `merge_from_file` is safe: see `SafeCfgNode`.
+    """
+    cfg = SafeCfgNode()
+    cfg.update(get_detectron2_cfg())
     add_vfnet_config(cfg)
     cfg.MODEL.META_ARCHITECTURE = "VFNet"
     return cfg

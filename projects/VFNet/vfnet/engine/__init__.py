@@ -2,13 +2,8 @@
 
 from .configuration import load_config
 from .launch import choose_device, launch, report_errors
-from .preflight import (
-    agree,
-    check_run,
-    checkpoint_to_continue,
-    config_warnings,
-    datasets_of_run,
-)
+from .preflight import check_run, config_warnings, datasets_of_run
+from .resume import checkpoint_to_continue
 from .step import NonFiniteLossError, StepTrainer
 from .trainer import Trainer
 
@@ -16,7 +11,6 @@ __all__ = [
     "NonFiniteLossError",
     "StepTrainer",
     "Trainer",
-    "agree",
     "check_run",
     "checkpoint_to_continue",
     "choose_device",

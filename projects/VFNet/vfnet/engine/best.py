@@ -28,7 +28,7 @@ def latest_score(storage: EventStorage, name: str) -> float | None:
     return value if iteration == storage.iter else None
 
 
-class MakeUpEvaluation(HookBase):
+class CatchUpEvaluation(HookBase):
     """Where a run is continued from an iteration that is evaluated, evaluate before anything else.
 
     Its checkpoint was written before the evaluation, which takes minutes and may not have ended.

@@ -4,12 +4,17 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 
-import yaml
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
 from ..config import get_cfg
 from ..errors import UserError
+
+# What yacs raises; the last two where it takes a value for an expression nested without end.
+_MERGE_ERRORS = (
+    *(AssertionError, AttributeError, KeyError, TypeError, ValueError),
+    *(MemoryError, RecursionError),
+)
 
 
 def load_config(
@@ -40,7 +45,7 @@ def load_config(
         raise UserError(f"{late[0]} stands behind KEY VALUE pairs; options go before them")
     try:
         cfg.merge_from_list(list(overrides))
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except _MERGE_ERRORS as error:
         raise UserError(f"command line: {_explain(error)}") from None
     return cfg
 
@@ -50,9 +55,9 @@ def _merge_file(cfg: CfgNode, path: str, option: str) -> None:
         raise UserError(f"config file {path} does not exist; check {option}")
     try:
         cfg.merge_from_file(path)
-    except yaml.YAMLError as error:
-        raise UserError(f"config file {path} is not valid yaml: {_line(error)}") from None
-    except (AssertionError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except UserError:
+        raise
+    except _MERGE_ERRORS as error:
         raise UserError(f"config file {path}: {_explain(error)}") from None
 
 

@@ -16,10 +16,10 @@ from torch import distributed as dist
 from torch import multiprocessing as mp
 
 from ..errors import UserError
+from .job_variables import complete_job_variables, is_torchrun
 
 # Characters; the messages of eight processes fit into a pipe of 64 KiB.
 _LONGEST_MESSAGE = 4000
-_TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 def launch(
@@ -34,8 +34,9 @@ def launch(
 ) -> None:
     """Call `main(*args)` on every process of the job.
 
-    Under `torchrun` the processes exist, and the four numbers play no part. Otherwise, this
-    machine's processes are started here, if there is more than one in the job.
+    Under `torchrun`, or in pods (see `complete_job_variables`), the processes exist, and the four
+    numbers play no part. Otherwise, this machine's processes are started here, if there is more
+    than one in the job.
 
     Args:
         main: a module's function; it finds its rank in `detectron2.utils.comm`, and must use the
@@ -48,8 +49,10 @@ def launch(
         dist_url: where the processes meet, as Detectron2's `launch` takes it.
 
     Raises:
-        UserError: a GPU is asked for that is not there, or `main` raised it on some process.
+        UserError: a GPU is asked for that is not there, variables of a job are missing, or `main`
+            raised it on some process.
     """
+    complete_job_variables(device, num_gpus, num_machines)
     chosen = choose_device(device, num_gpus)
     if chosen != device and int(os.environ.get("LOCAL_RANK", 0)) == 0:
         reason = "--num-gpus is 0" if torch.cuda.is_available() else "there is no GPU"
@@ -126,11 +129,6 @@ def choose_device(device: str, num_gpus: int) -> str:
             f"give {option} {max(present, 1)}, or MODEL.DEVICE cpu to run {asked} CPU processes"
         )
     return device
-
-
-def is_torchrun() -> bool:
-    """Whether `torchrun` (or what sets the same variables) has started this process."""
-    return all(name in os.environ for name in _TORCHRUN_VARIABLES)
 
 
 @contextlib.contextmanager

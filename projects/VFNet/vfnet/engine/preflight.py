@@ -4,15 +4,13 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TypeVar
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
-from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint import VFNetCheckpointer, weights_mismatches
@@ -25,6 +23,7 @@ from ..data import (
 from ..errors import UserError
 from ..solver import build_lr_scheduler, build_optimizer
 from .averaging import averaging_warnings, check_averaging
+from .resume import last_checkpoint_tag
 from .step import autocast_precision
 
 # The batch that the published rate of 0.01 belongs to.
@@ -34,33 +33,6 @@ _PUBLISHED_LR = 0.01
 
 # What Detectron2 raises where a config names something that does not exist, or does not fit.
 _BUILD_ERRORS = (ArithmeticError, AssertionError, KeyError, ValueError)
-
-T = TypeVar("T")
-
-
-def agree(check: Callable[[], T], *, everywhere: bool = False) -> T | None:
-    """Run a check once per machine; where it fails, fail on every process of the job.
-
-    Args:
-        check: what to call.
-        everywhere: call it on every process.
-
-    Returns:
-        what the check returned, None where it was not called.
-
-    Raises:
-        UserError: with the message of the check that failed.
-    """
-    result = message = None
-    if everywhere or comm.get_local_rank() == 0:
-        try:
-            result = check()
-        except UserError as error:
-            message = str(error)
-    for failure in comm.all_gather(message):
-        if failure is not None:
-            raise UserError(failure)
-    return result
 
 
 def datasets_of_run(cfg: CfgNode, training: bool) -> list[str]:
@@ -117,40 +89,12 @@ def check_run(
         # What the cycles of SWA average has been trained before.
         whole = resuming or not training or cfg.SOLVER.SWA.ENABLED
         VFNetCheckpointer(model, whole_detector=whole).load(weights, checkpointables=[])
-    if training and not resuming and os.path.isfile(_last_checkpoint(cfg.OUTPUT_DIR)):
+    if training and not resuming and os.path.isfile(last_checkpoint_tag(cfg.OUTPUT_DIR)):
         lines.append(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds checkpoints of an earlier run, which this one will "
             "replace where names are the same; --resume would continue it"
         )
     return lines
-
-
-def _last_checkpoint(output_dir: str) -> str:
-    return os.path.join(output_dir, "last_checkpoint")
-
-
-def checkpoint_to_continue(output_dir: str, *, required: bool) -> str:
-    """Return the path of the checkpoint that `--resume` continues from, "" for none.
-
-    Raises:
-        UserError: there is none and it is required, or the one named last is gone.
-    """
-    tag = _last_checkpoint(output_dir)
-    if not os.path.isfile(tag):
-        if required:
-            raise UserError(
-                f"--resume found nothing to resume: {tag} does not exist; check OUTPUT_DIR, or "
-                "use `--resume auto` to start afresh where there is nothing to resume"
-            )
-        return ""
-    with open(tag) as file:
-        path = os.path.join(output_dir, file.read().strip())
-    if not os.path.isfile(path):
-        raise UserError(
-            f"{tag} names {path}, which does not exist; write the name of an existing checkpoint "
-            "into it, or remove it to start afresh"
-        )
-    return path
 
 
 def config_warnings(cfg: CfgNode, training: bool) -> list[str]:

@@ -23,9 +23,10 @@ from ..data.transforms.views import build_resizes, without_resizing
 from ..errors import UserError
 from ..evaluation.evaluator import build_evaluator, drop_undefined
 from ..modeling.inference.test_time_augmentation import DetectorWithTTA
-from ..solver import build_lr_scheduler, build_optimizer
+from ..solver import build_lr_scheduler, build_optimizer, solver_values
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages
-from .best import BestCheckpoint, MakeUpEvaluation, score_name
+from .best import BestCheckpoint, CatchUpEvaluation, score_name
+from .resume import overridden_keys
 from .step import StepTrainer, autocast_precision
 
 
@@ -72,6 +73,17 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continue or load as `DefaultTrainer`; warn of each key that the checkpoint overrides."""
+        names = [group["name"] for group in self.optimizer.param_groups]
+        configured = solver_values(names, self.optimizer.param_groups)
+        super().resume_or_load(resume)
+        used = solver_values(names, self.optimizer.param_groups)
+        if self.cfg.SEED >= 0:
+            configured["SEED"], used["SEED"] = self.cfg.SEED, self._trainer.seed
+        for line in overridden_keys(configured, used):
+            logging.getLogger(__name__).warning(line)
+
     def train(self) -> dict | None:
         """Train from `start_iter` to `max_iter`; a finished run is only evaluated again.
 
@@ -114,7 +126,7 @@ class Trainer(DefaultTrainer):
         after_evaluation: list[HookBase] = []
         if cfg.TEST.EVAL_PERIOD > 0 and cfg.DATASETS.TEST:
             after_evaluation += [
-                MakeUpEvaluation(cfg.TEST.EVAL_PERIOD, found[place]._do_eval),
+                CatchUpEvaluation(cfg.TEST.EVAL_PERIOD, found[place]._do_eval),
                 BestCheckpoint(cfg.TEST.EVAL_PERIOD, model, cfg.OUTPUT_DIR, cfg.DATASETS.TEST),
             ]
         if cfg.TEST.AUG.ENABLED:

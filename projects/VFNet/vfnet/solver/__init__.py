@@ -1,11 +1,12 @@
 """How the weights are stepped, and at which rates."""
 
-from .cyclic import CyclicCosineParamScheduler, build_lr_scheduler
-from .optimizer import build_optimizer, parameter_groups
+from .cyclic import build_lr_scheduler, cosine_cycles
+from .optimizer import build_optimizer, parameter_groups, solver_values
 
 __all__ = [
-    "CyclicCosineParamScheduler",
     "build_lr_scheduler",
     "build_optimizer",
+    "cosine_cycles",
     "parameter_groups",
+    "solver_values",
 ]

@@ -1,6 +1,7 @@
 """SGD with the three kinds of parameters that the reference implementation distinguishes."""
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +24,11 @@ _NORMS = (
     nn.LayerNorm,
     LayerNorm,
 )
+_DECAYS = {
+    "other": "SOLVER.WEIGHT_DECAY",
+    "norm": "SOLVER.WEIGHT_DECAY_NORM",
+    "bias": "SOLVER.WEIGHT_DECAY_BIAS",
+}
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -65,12 +71,12 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Sort the trainable parameters into at most three groups, each parameter once.
 
-    As mmcv's optimizer constructor does with `bias_lr_mult` and `bias_decay_mult`:
+    As mmcv's optimizer constructor does with `bias_lr_mult` and `bias_decay_mult`; their names:
 
-    1. everything that is not below: `lr`, `weight_decay`. The biases of the offset branches of
-       deformable convolutions belong here;
-    2. weight and bias of normalisation layers: `lr`, `weight_decay_norm`;
-    3. the other parameters named `bias`: `lr * bias_lr_factor`, `weight_decay_bias`.
+    1. "other", everything that is not below: `lr`, `weight_decay`. The biases of the offset
+       branches of deformable convolutions belong here;
+    2. "norm", weight and bias of normalisation layers: `lr`, `weight_decay_norm`;
+    3. "bias", the other parameters named `bias`: `lr * bias_lr_factor`, `weight_decay_bias`.
 
     A decay of None is `weight_decay`. The order is the model's own; empty groups are left out.
     """
@@ -85,16 +91,33 @@ def parameter_groups(
     def decay(value: float | None) -> float:
         return weight_decay if value is None else value
 
-    groups = [
-        {"params": kinds["other"], "lr": lr, "weight_decay": weight_decay},
-        {"params": kinds["norm"], "lr": lr, "weight_decay": decay(weight_decay_norm)},
-        {
-            "params": kinds["bias"],
-            "lr": lr * bias_lr_factor,
-            "weight_decay": decay(weight_decay_bias),
-        },
+    groups: list[dict[str, Any]] = [
+        {"name": "other", "lr": lr, "weight_decay": weight_decay},
+        {"name": "norm", "lr": lr, "weight_decay": decay(weight_decay_norm)},
+        {"name": "bias", "lr": lr * bias_lr_factor, "weight_decay": decay(weight_decay_bias)},
     ]
-    return [group for group in groups if group["params"]]
+    return [{**group, "params": kinds[group["name"]]} for group in groups if kinds[group["name"]]]
+
+
+def solver_values(names: Sequence[str], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values of those keys of SOLVER that parameter groups hold, by full key.
+
+    Args:
+        names: of the groups, as `parameter_groups` gives them; older checkpoints lack them.
+        groups: of an SGD that a schedule steps.
+    """
+    by_name = dict(zip(names, groups, strict=True))
+    base = next(group for name, group in by_name.items() if name != "bias")
+    values = {
+        "SOLVER.BASE_LR": base["initial_lr"],
+        "SOLVER.MOMENTUM": base["momentum"],
+        "SOLVER.NESTEROV": base["nesterov"],
+    }
+    if "bias" in by_name and base["initial_lr"]:
+        # Rounded: a rate times a factor, divided by the rate, need not be the factor.
+        factor = round(by_name["bias"]["initial_lr"] / base["initial_lr"], 9)
+        values["SOLVER.BIAS_LR_FACTOR"] = factor
+    return values | {_DECAYS[name]: group["weight_decay"] for name, group in by_name.items()}
 
 
 def _kind(module_name: str, module: nn.Module, parameter_name: str) -> str:

@@ -1,7 +1,39 @@
 """What the processes of a job compute together."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from detectron2.utils import comm
 from torch import Tensor, distributed
+
+from ..errors import UserError
+
+T = TypeVar("T")
+
+
+def check_on_all_processes(check: Callable[[], T], *, everywhere: bool = False) -> T | None:
+    """Run a check once per machine; where it fails, fail on every process of the job.
+
+    Args:
+        check: what to call.
+        everywhere: call it on every process.
+
+    Returns:
+        what the check returned, None where it was not called.
+
+    Raises:
+        UserError: with the message of the check that failed.
+    """
+    result = message = None
+    if everywhere or comm.get_local_rank() == 0:
+        try:
+            result = check()
+        except UserError as error:
+            message = str(error)
+    for failure in comm.all_gather(message):
+        if failure is not None:
+            raise UserError(failure)
+    return result
 
 
 def mean_over_processes(values: Tensor) -> Tensor:

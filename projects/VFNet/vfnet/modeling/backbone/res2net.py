@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ...errors import UserError
 from ...layers.deform_conv import DeformConvWithOffset
-from .resnet import BLOCKS_PER_STAGE, build_fpn, is_deformable, assemble_resnet
+from .resnet import BLOCKS_PER_STAGE, assemble_resnet, build_fpn, is_deformable
 
 
 class DeepStem(CNNBlockBase):
