@@ -12,12 +12,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+# Before detectron2, whose import would warn.
+from vfnet.engine import report_errors  # isort: skip
+
 import numpy as np
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import Instances
 from PIL import Image
 
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.predictor import build_predictor, class_names, load_prediction_config
 from vfnet.utils.files import write_aside

@@ -16,11 +16,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+# Before detectron2, whose import would warn.
+from vfnet.engine import report_errors  # isort: skip
+
 import torch
 from detectron2.utils.file_io import PathManager
 
 from vfnet.checkpoint import convert_file, convert_file_back, fetch_source, mmdet_path
-from vfnet.engine import load_config, report_errors
+from vfnet.engine import load_config
 from vfnet.errors import UserError
 from vfnet.utils.files import write_aside
 

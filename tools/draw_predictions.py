@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+# Before detectron2, whose import would warn.
+from vfnet.engine import report_errors  # isort: skip
+
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -23,7 +26,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vfnet.data import check_datasets, check_images, register_test_sets
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.predictor import build_predictor, class_names, load_prediction_config
 from vfnet.visualization import draw_boxes, write_picture

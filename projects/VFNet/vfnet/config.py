@@ -7,6 +7,9 @@ from .errors import UserError
 
 # Detectron2's and COCO's count; NUM_CLASSES that is left at it takes over the number of the data.
 DEFAULT_NUM_CLASSES = 80
+# The default of INPUT.RESIZE. An object of its own, which no "pil" that a file, the command line or
+# a program assigns is: so `is` tells whether somebody chose. A config's copies keep it.
+UNCHOSEN_RESIZE = str(b"pil", "ascii")
 
 
 def add_vfnet_config(cfg: CfgNode) -> None:
@@ -23,9 +26,9 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     cfg.DATASETS.COCO_FORMAT = []
     # True: empty boxes, boxes outside their image and boxes that stick out of it are errors.
     cfg.DATASETS.STRICT = False
-    # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with.
-    # Detectron2's own DefaultPredictor always resizes with PIL.
-    cfg.INPUT.RESIZE = "pil"
+    # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with, and are tested
+    # with where nobody sets this key. Detectron2's own DefaultPredictor always resizes with PIL.
+    cfg.INPUT.RESIZE = UNCHOSEN_RESIZE
     # "float16" or "bfloat16"; a CPU has bfloat16 only. Used where SOLVER.AMP.ENABLED is True.
     cfg.SOLVER.AMP.PRECISION = "float16"
 

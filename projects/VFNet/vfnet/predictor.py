@@ -9,7 +9,8 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
-from .checkpoint import VFNetCheckpointer
+from .checkpoint import VFNetCheckpointer, take_resize
+from .checkpoint.resize import is_chosen
 from .data import register_test_sets
 from .data.transforms.resize import build_resize
 from .data.transforms.views import build_resizes, without_resizing
@@ -20,6 +21,8 @@ from .modeling.inference.test_time_augmentation import DetectorWithTTA
 
 def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     """Read a config for prediction: with the classes of own data, and a device that is there.
+
+    Where nobody sets INPUT.RESIZE, it is that of the weights.
 
     `DATASETS.COCO_FORMAT` is read only where the config holds no class names, so that a dumped
     `config.yaml` predicts on a machine without the data. What trains is never needed.
@@ -41,14 +44,15 @@ def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> C
     if device != cfg.MODEL.DEVICE:
         print(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but there is no GPU: running on the CPU")
         cfg.MODEL.DEVICE = device
+    _say(take_resize(cfg))
     return cfg
 
 
 def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     """Return Detectron2's predictor with the weights of a whole detector.
 
-    Unlike Detectron2's it resizes as INPUT.RESIZE says, and where TEST.AUG.ENABLED is True, its
-    `model` is a `DetectorWithTTA`.
+    Unlike Detectron2's it resizes as INPUT.RESIZE says, or where nobody set that, as the weights
+    want; and where TEST.AUG.ENABLED is True, its `model` is a `DetectorWithTTA`.
 
     Raises:
         UserError: no weights are named, or they are not those of this whole detector; sizes of
@@ -59,6 +63,10 @@ def build_predictor(cfg: CfgNode) -> DefaultPredictor:
             "MODEL.WEIGHTS is empty, so there is nothing to predict with: name a checkpoint, "
             "as in --opts MODEL.WEIGHTS output/model_final.pth"
         )
+    cfg = cfg.clone()
+    cfg.defrost()
+    if not is_chosen(cfg):
+        _say(take_resize(cfg))
     # DefaultPredictor loads with a checkpointer that only warns where names do not fit.
     without_weights = without_resizing(cfg) if cfg.TEST.AUG.ENABLED else cfg.clone()
     without_weights.defrost()
@@ -70,6 +78,11 @@ def build_predictor(cfg: CfgNode) -> DefaultPredictor:
         resizes = build_resizes(cfg)
         predictor.model = DetectorWithTTA(predictor.model, resizes, cfg.TEST.AUG.FLIP)
     return predictor
+
+
+def _say(line: str) -> None:
+    if line:
+        print(line)
 
 
 def class_names(cfg: CfgNode) -> list[str]:
