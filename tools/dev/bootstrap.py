@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import site
 import ssl
@@ -29,11 +30,8 @@ DETECTRON2 = (
     "@02b5c4e295e990042a714712c21dc79b731e8833"
 )
 # What is used where it is there, and the imports that show it. The pair counts only as a pair:
-# a torchvision of another torch does not load. get_autocast_dtype is there from torch 2.4 on.
-PROBES = {
-    "torch": "torch, torchvision; from torch import get_autocast_dtype",
-    "detectron2": "detectron2",
-}
+# a torchvision of another torch does not load.
+PROBES = {"torch": "torch, torchvision", "detectron2": "detectron2"}
 # detectron2.model_zoo imports pkg_resources, which later setuptools do not have.
 SETUPTOOLS = "setuptools>=70.1,<81"
 # An unreachable server is an error within a minute, and nobody is asked for a password.
@@ -73,6 +71,41 @@ def plan(found: set[str], detectron2: str) -> list[Step]:
         steps.append(Step("detectron2", ["--no-build-isolation", detectron2]))
     project = ["--no-build-isolation", "--editable", f"{ROOT}[dev]"]
     return [*steps, Step("vfnet and what it needs", project)]
+
+
+def oldest_torch() -> tuple[int, ...]:
+    """Return the first release of torch that setup.py allows, as (2, 10)."""
+    match = re.search(r'"torch>=([0-9.]+)"', (ROOT / "setup.py").read_text(encoding="utf-8"))
+    if match is None:
+        raise SetupError('setup.py has no line "torch>=..."')
+    return release(match.group(1))
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version: "2.10.0+cpu" gives (2, 10)."""
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+
+
+def torch_in(python: Path) -> str | None:
+    """Return the version of an interpreter's torch if that can be used, else None.
+
+    One that is too old is named: nobody expects a second torch beside theirs.
+    """
+    if not imports(python, PROBES["torch"]):
+        return None
+    version = version_of_torch(python)
+    if release(version) >= oldest_torch():
+        return version
+    oldest = ".".join(map(str, oldest_torch()))
+    print(f"Set-up: {python} has torch {version}, but {oldest} or later is needed", flush=True)
+    return None
+
+
+def version_of_torch(python: Path) -> str:
+    """Return `torch.__version__` of an interpreter that can import it."""
+    command = [str(python), "-c", "import torch; print(torch.__version__)"]
+    result = subprocess.run(command, cwd=python.parent, capture_output=True, text=True, check=True)
+    return result.stdout.strip()
 
 
 def check_python(version: tuple[int, ...]) -> None:
@@ -178,17 +211,19 @@ def imports(python: Path, modules: str) -> bool:
 def prepare(venv: Path) -> None:
     """Make an empty virtual environment that sees the starting Python's torch, if it has one.
 
-    A complete one stays what it is, whatever Python it came from; an incomplete one of another
-    Python is made anew.
+    A complete one stays what it is, whatever Python it came from, unless its torch has become too
+    old; an incomplete one of another Python is made anew.
     """
-    if (venv / "ready").exists() and environment_python(venv).exists():
+    python = environment_python(venv)
+    complete = (venv / "ready").exists() and python.exists()
+    if complete and (torch_in(python) or not imports(python, PROBES["torch"])):
         return
     if Path(sys.prefix).resolve() == venv.resolve():
         raise SetupError(f"{venv} is incomplete and active: `deactivate` it, then again")
     check_python(tuple(sys.version_info[:3]))
     origin = venv / "origin"
     starting_python = f"{sys.version}\n{sys.prefix}\n"
-    if not origin.exists() or origin.read_text(encoding="utf-8") != starting_python:
+    if complete or not origin.exists() or origin.read_text(encoding="utf-8") != starting_python:
         print(f"Set-up: making {venv} with {sys.executable}", flush=True)
         command = [sys.executable, "-m", "venv", "--clear", str(venv)]
         result = subprocess.run(command, capture_output=True, text=True)
@@ -207,7 +242,7 @@ def share(venv: Path) -> None:
     own = next(venv.glob("lib/python*/site-packages"))
     # Read in the order of the alphabet, so after the __editable__*.pth that pip writes.
     pth = own / "starting_python.pth"
-    if not imports(Path(sys.executable), PROBES["torch"]):
+    if torch_in(Path(sys.executable)) is None:
         pth.unlink(missing_ok=True)
         return
     folders = site.getsitepackages()
