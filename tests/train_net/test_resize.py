@@ -45,11 +45,13 @@ def test_an_evaluation_takes_cv2_says_so_and_dumps_it(setup, weights):
     )
 
 
-def test_the_command_line_and_an_override_keep_their_own(setup, weights, tmp_path):
-    (tmp_path / "override.yaml").write_text("INPUT: {RESIZE: pil}")
+@pytest.mark.parametrize("by_file", [False, True])
+def test_the_command_line_and_an_override_keep_their_own(setup, weights, tmp_path, by_file):
+    file = tmp_path / "override.yaml"
+    file.write_text("INPUT: {RESIZE: pil}")
+    words = ("--override", file) if by_file else ("INPUT.RESIZE", "pil")
     kept = ("pil", [f"INPUT.RESIZE stays pil, but {weights} was trained with cv2"])
-    assert setup("--eval-only", "INPUT.RESIZE", "pil") == kept
-    assert setup("--eval-only", "--override", tmp_path / "override.yaml") == kept
+    assert setup("--eval-only", *words) == kept
 
 
 def test_a_training_run_that_starts_from_a_detector_keeps_its_own_and_says_so(setup, weights):
