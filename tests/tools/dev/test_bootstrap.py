@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import bootstrap
+import detectron2_source
 import pytest
 
 SOURCE = "/somewhere/detectron2"
@@ -67,23 +68,23 @@ def test_an_unreachable_detectron2_gives_one_message_that_names_the_variable(sou
 
 
 def test_a_folder_without_a_project_in_it_is_no_detectron2(tmp_path):
-    assert "setup.py" in bootstrap.why_not(str(tmp_path))
+    assert "setup.py" in detectron2_source.why_not(str(tmp_path))
     (tmp_path / "setup.py").touch()
-    assert bootstrap.why_not(str(tmp_path)) is None
+    assert detectron2_source.why_not(str(tmp_path)) is None
 
 
 def test_the_revision_of_a_git_address_is_not_part_of_the_repository(tmp_path):
     subprocess.run(["git", "init", "--quiet", tmp_path / "detectron2"], check=True)
     address = f"git+file://{tmp_path}/detectron2"
-    assert bootstrap.why_not(f"{address}@0123abc") is None
-    assert bootstrap.why_not(address) is None
+    assert detectron2_source.why_not(f"{address}@0123abc") is None
+    assert detectron2_source.why_not(address) is None
 
 
 def test_building_needs_a_compiler_and_a_wheel_does_not(tmp_path, monkeypatch):
     (tmp_path / "setup.py").touch()
     wheel = tmp_path / "detectron2-0.6.whl"
     wheel.touch()
-    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
+    monkeypatch.setattr(detectron2_source.shutil, "which", lambda name: None)
     bootstrap.check_detectron2(str(wheel))
     with pytest.raises(bootstrap.SetupError, match=r"C\+\+ compiler"):
         bootstrap.check_detectron2(str(tmp_path))
