@@ -209,7 +209,8 @@ def test_a_starting_python_with_an_older_torch_is_named_and_not_used(
     assert str(python) in line and f"torch {version}, but 2.10 or later is needed" in line
 
 
-def test_an_environment_whose_torch_has_become_too_old_is_made_anew(tmp_path, capsys):
+def test_an_environment_whose_torch_has_become_too_old_is_made_anew(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bootstrap, "share", lambda venv: None)
     made = tmp_path / "made"
     for version, stays in (("2.10.0", True), ("2.9.1", False)):
         python_with_torch(made, version)
