@@ -10,13 +10,16 @@ import itertools
 import logging
 import sys
 
+# Before detectron2, whose import would warn.
+from vfnet.engine import report_errors  # isort: skip
+
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from vfnet.checkpoint import VFNetCheckpointer
+from vfnet.checkpoint import VFNetCheckpointer, take_resize, training_resize
 from vfnet.data import (
     check_datasets,
     publish_class_names,
@@ -33,7 +36,6 @@ from vfnet.engine import (
     datasets_of_run,
     launch,
     load_config,
-    report_errors,
 )
 from vfnet.utils.comm import check_on_all_processes
 
@@ -89,21 +91,24 @@ def setup(args: argparse.Namespace) -> CfgNode:
     training = not args.eval_only
     names = datasets_of_run(cfg, training)
 
-    def register() -> None:
+    def prepare() -> tuple[str, str]:
         (register_coco_format if training else register_test_sets)(cfg)
         publish_class_names(cfg)
         check_datasets(names)
+        last = args.resume and checkpoint_to_continue(cfg.OUTPUT_DIR, required=args.resume_required)
+        # A checkpoint of this run is tested with the resizing that it was trained with.
+        return last or "", "" if training or last else take_resize(cfg)
 
     def check() -> list[str]:
         if cfg.TEST.AUG.ENABLED:
             build_resizes(cfg)
-        last = args.resume and checkpoint_to_continue(cfg.OUTPUT_DIR, required=args.resume_required)
-        return check_run(cfg, names, last or cfg.MODEL.WEIGHTS, training, resuming=bool(last))
+        lines = check_run(cfg, names, last or cfg.MODEL.WEIGHTS, training, resuming=bool(last))
+        return [*lines, training_resize(cfg) if training and not last else resize]
 
     # Each process has catalogs of its own, and each machine its own files.
-    check_on_all_processes(register, everywhere=True)
+    last, resize = check_on_all_processes(prepare, everywhere=True) or ("", "")
     cfg.freeze()
-    found = check_on_all_processes(check) or []
+    found = [line for line in check_on_all_processes(check) or [] if line]
     default_setup(cfg, args)
     logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vfnet")
     for line in [*config_warnings(cfg, training), *found]:

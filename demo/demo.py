@@ -12,10 +12,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+# Before detectron2, whose import would warn.
+from vfnet.engine import report_errors  # isort: skip
+
 from detectron2.structures import Instances
 
+from vfnet.config import detector_node
 from vfnet.data import read_picture
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.predictor import build_predictor, class_names, load_prediction_config
 from vfnet.utils.files import write_aside
@@ -121,7 +124,7 @@ def run(args: argparse.Namespace) -> None:
         read_picture(str(picture))
 
     cfg = load_prediction_config(args.config_file, args.opts)
-    cfg.MODEL.VFNET.SCORE_THRESH_TEST = threshold
+    detector_node(cfg).SCORE_THRESH_TEST = threshold
     cfg.freeze()
     names = class_names(cfg)
     predictor = build_predictor(cfg)

@@ -16,11 +16,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+# Before detectron2, whose import would warn.
+from vfnet.config import detector_node
+
+from vfnet.engine import report_errors  # isort: skip
+
 import torch
 from detectron2.utils.file_io import PathManager
 
 from vfnet.checkpoint import convert_file, convert_file_back, fetch_source, mmdet_path
-from vfnet.engine import load_config, report_errors
+from vfnet.engine import load_config
 from vfnet.errors import UserError
 from vfnet.utils.files import write_aside
 
@@ -87,7 +92,7 @@ def to_detectron2(source: str) -> dict[str, Any]:
 
 def to_mmdet(source: str, config_file: str | None) -> dict[str, Any]:
     """Return what mmdet loads, from a checkpoint of this project."""
-    names = load_config(config_file, []).MODEL.VFNET.CLASS_NAMES if config_file else []
+    names = detector_node(load_config(config_file)).CLASS_NAMES if config_file else []
     try:
         local = PathManager.get_local_path(source)
     except OSError as error:

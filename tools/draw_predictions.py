@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+# Before detectron2, whose import would warn.
+from vfnet.engine import report_errors  # isort: skip
+
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -21,8 +24,8 @@ from detectron2.structures import BoxMode
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vfnet.config import detector_node
 from vfnet.data import check_datasets, check_images, read_picture, register_test_sets
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.predictor import build_predictor, class_names, load_prediction_config
 from vfnet.visualization import draw_boxes, write_picture
@@ -175,7 +178,7 @@ def main() -> None:
         raise UserError("DATASETS.TEST is empty: name a dataset with --dataset")
     dataset = cfg.DATASETS.TEST[0]
     threshold = args.confidence_threshold
-    cfg.MODEL.VFNET.SCORE_THRESH_TEST = threshold
+    detector_node(cfg).SCORE_THRESH_TEST = threshold
     # A dumped config has its class names already; here the pictures are needed as well.
     register_test_sets(cfg)
     cfg.freeze()

@@ -47,11 +47,12 @@ def test_a_checkpoints_url_is_what_the_weights_key_takes():
     assert url.endswith("/vfnet_r50_fpn_1x_coco_20201027-38db6f58.pth")
 
 
-def test_trained_sets_the_weights_and_nothing_else():
+def test_trained_sets_the_weights_with_their_resizing_and_nothing_else():
     plain, trained = (model_zoo.get_config("vfnet_R101_1x", trained=t) for t in (False, True))
     assert "resnet101-63fe2227" in plain.MODEL.WEIGHTS
     assert trained.MODEL.WEIGHTS == model_zoo.get_checkpoint_url("vfnet_R101_1x")
-    plain.MODEL.WEIGHTS = trained.MODEL.WEIGHTS
+    assert (plain.INPUT.RESIZE, trained.INPUT.RESIZE) == ("pil", "cv2")
+    plain.MODEL.WEIGHTS, plain.INPUT.RESIZE = trained.MODEL.WEIGHTS, trained.INPUT.RESIZE
     assert trained == plain
 
 

@@ -10,43 +10,30 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import shutil
+import re
 import site
-import ssl
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
+from detectron2_source import (
+    DETECTRON2,
+    PATIENCE,
+    SetupError,
+    absolute,
+    check_detectron2,
+    no_detectron2,
+)
+
 ROOT = Path(__file__).resolve().parents[2]
 OLDEST_PYTHON = (3, 10)
-# On no package index, so a tested commit of its repository.
-DETECTRON2 = (
-    "git+https://github.com/facebookresearch/detectron2.git"
-    "@02b5c4e295e990042a714712c21dc79b731e8833"
-)
 # What is used where it is there, and the imports that show it. The pair counts only as a pair:
-# a torchvision of another torch does not load. get_autocast_dtype is there from torch 2.4 on.
-PROBES = {
-    "torch": "torch, torchvision; from torch import get_autocast_dtype",
-    "detectron2": "detectron2",
-}
+# a torchvision of another torch does not load.
+PROBES = {"torch": "torch, torchvision", "detectron2": "detectron2"}
 # detectron2.model_zoo imports pkg_resources, which later setuptools do not have.
 SETUPTOOLS = "setuptools>=70.1,<81"
-# An unreachable server is an error within a minute, and nobody is asked for a password.
-PATIENCE = {
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_HTTP_LOW_SPEED_LIMIT": "1000",
-    "GIT_HTTP_LOW_SPEED_TIME": "60",
-    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=30",
-}
-
-
-class SetupError(Exception):
-    """Why set-up cannot go on, and what to do about it."""
 
 
 class Step(NamedTuple):
@@ -75,6 +62,41 @@ def plan(found: set[str], detectron2: str) -> list[Step]:
     return [*steps, Step("vfnet and what it needs", project)]
 
 
+def oldest_torch() -> tuple[int, ...]:
+    """Return the first release of torch that setup.py allows, as (2, 10)."""
+    match = re.search(r'"torch>=([0-9.]+)"', (ROOT / "setup.py").read_text(encoding="utf-8"))
+    if match is None:
+        raise SetupError('setup.py has no line "torch>=..."')
+    return release(match.group(1))
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version: "2.10.0+cpu" gives (2, 10)."""
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+
+
+def torch_in(python: Path) -> str | None:
+    """Return the version of an interpreter's torch if that can be used, else None.
+
+    One that is too old is named: nobody expects a second torch beside theirs.
+    """
+    if not imports(python, PROBES["torch"]):
+        return None
+    version = version_of_torch(python)
+    if release(version) >= oldest_torch():
+        return version
+    oldest = ".".join(map(str, oldest_torch()))
+    print(f"Set-up: {python} has torch {version}, but {oldest} or later is needed", flush=True)
+    return None
+
+
+def version_of_torch(python: Path) -> str:
+    """Return `torch.__version__` of an interpreter that can import it."""
+    command = [str(python), "-c", "import torch; print(torch.__version__)"]
+    result = subprocess.run(command, cwd=python.parent, capture_output=True, text=True, check=True)
+    return result.stdout.strip()
+
+
 def check_python(version: tuple[int, ...]) -> None:
     """Raise SetupError for a Python that is too old or cannot make virtual environments."""
     if version[:2] < OLDEST_PYTHON:
@@ -85,82 +107,6 @@ def check_python(version: tuple[int, ...]) -> None:
             f"{sys.executable} has no venv or no ensurepip, which make virtual environments. "
             "On Debian and Ubuntu: apt install python3-venv. Or name another with PYTHON=..."
         )
-
-
-def check_detectron2(source: str) -> None:
-    """Raise SetupError, before anything large is downloaded, if detectron2 cannot be had."""
-    reason = why_not(source)
-    if reason is not None:
-        raise no_detectron2(source, reason)
-    compilers = [os.environ.get("CXX", "c++").split()[0], "g++", "clang++"]
-    if not source.endswith(".whl") and not any(map(shutil.which, compilers)):
-        raise no_detectron2(source, "building it needs a C++ compiler (g++ or clang++)")
-
-
-def no_detectron2(source: str, reason: str) -> SetupError:
-    """Return the error that says why there is no detectron2, and how to name another one."""
-    return SetupError(
-        f"detectron2 cannot be had from {source}: {reason}.\n"
-        "It is on no package index. Let DETECTRON2 name a folder with its source, a wheel or a "
-        "URL, as in\n    DETECTRON2=/path/to/detectron2 make test\n"
-        "or let PYTHON name a Python that has it."
-    )
-
-
-def absolute(source: str) -> str:
-    """Return a folder or file as an absolute path, as pip wants it; a URL stays."""
-    return source if "://" in source else str(Path(source).expanduser().resolve())
-
-
-def why_not(source: str) -> str | None:
-    """Return why pip could not get `source` (folder, wheel or URL), None where it could."""
-    if source.startswith("git+"):
-        return why_not_git(source)
-    if source.startswith(("http://", "https://")):
-        return why_not_http(source)
-    path = Path(source)
-    if path.is_dir() and not any((path / n).is_file() for n in ("setup.py", "pyproject.toml")):
-        return "the folder has neither setup.py nor pyproject.toml"
-    return None if path.exists() or "://" in source else "there is no such file or folder"
-
-
-def why_not_http(url: str) -> str | None:
-    """Ask the server whether it has the file."""
-    try:
-        urllib.request.urlopen(url, timeout=30).close()
-    except urllib.error.URLError as error:
-        # pip knows certificates of its own, so that it may well succeed.
-        return None if isinstance(error.reason, ssl.SSLError) else str(error)
-    except OSError as error:
-        return str(error)
-    return None
-
-
-def why_not_git(source: str) -> str | None:
-    """Ask the server of a `git+URL@revision` whether it has the repository."""
-    if shutil.which("git") is None:
-        return "there is no git"
-    url = source[len("git+") :].split("#")[0]
-    address, _, revision = url.rpartition("@")
-    # An @ before a slash belongs to the server's name, as in ssh://git@host/path.
-    repository = address if address and "/" not in revision else url
-    command = ["git", "ls-remote", "--quiet", repository, "HEAD"]
-    try:
-        subprocess.run(
-            command,
-            env={**os.environ, **PATIENCE},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-    except subprocess.TimeoutExpired:
-        return "the server does not answer"
-    except subprocess.CalledProcessError as error:
-        return str(error.stderr).strip().split("\n")[0]
-    return None
 
 
 def environment_python(venv: Path) -> Path:
@@ -178,17 +124,19 @@ def imports(python: Path, modules: str) -> bool:
 def prepare(venv: Path) -> None:
     """Make an empty virtual environment that sees the starting Python's torch, if it has one.
 
-    A complete one stays what it is, whatever Python it came from; an incomplete one of another
-    Python is made anew.
+    A complete one stays what it is, whatever Python it came from, unless its torch has become too
+    old; an incomplete one of another Python is made anew.
     """
-    if (venv / "ready").exists() and environment_python(venv).exists():
+    python = environment_python(venv)
+    complete = (venv / "ready").exists() and python.exists()
+    if complete and (torch_in(python) or not imports(python, PROBES["torch"])):
         return
     if Path(sys.prefix).resolve() == venv.resolve():
         raise SetupError(f"{venv} is incomplete and active: `deactivate` it, then again")
     check_python(tuple(sys.version_info[:3]))
     origin = venv / "origin"
     starting_python = f"{sys.version}\n{sys.prefix}\n"
-    if not origin.exists() or origin.read_text(encoding="utf-8") != starting_python:
+    if complete or not origin.exists() or origin.read_text(encoding="utf-8") != starting_python:
         print(f"Set-up: making {venv} with {sys.executable}", flush=True)
         command = [sys.executable, "-m", "venv", "--clear", str(venv)]
         result = subprocess.run(command, capture_output=True, text=True)
@@ -207,7 +155,7 @@ def share(venv: Path) -> None:
     own = next(venv.glob("lib/python*/site-packages"))
     # Read in the order of the alphabet, so after the __editable__*.pth that pip writes.
     pth = own / "starting_python.pth"
-    if not imports(Path(sys.executable), PROBES["torch"]):
+    if torch_in(Path(sys.executable)) is None:
         pth.unlink(missing_ok=True)
         return
     folders = site.getsitepackages()
@@ -260,7 +208,12 @@ def pip_install(python: Path, arguments: list[str], log: Path) -> bool:
 def fingerprint() -> str:
     """Return what `.venv` follows from: where the project lies, and the files that define it."""
     digest = hashlib.sha256(str(ROOT).encode())
-    for name in ("setup.py", "pyproject.toml", "tools/dev/bootstrap.py"):
+    for name in (
+        "setup.py",
+        "pyproject.toml",
+        "tools/dev/bootstrap.py",
+        "tools/dev/detectron2_source.py",
+    ):
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
 

@@ -8,6 +8,9 @@ from .utils.yaml_files import SafeCfgNode
 
 # Detectron2's and COCO's count; NUM_CLASSES that is left at it takes over the number of the data.
 DEFAULT_NUM_CLASSES = 80
+# The default of INPUT.RESIZE. An object of its own, which no "pil" that a file, the command line or
+# a program assigns is: so `is` tells whether somebody chose. A config's copies keep it.
+UNCHOSEN_RESIZE = str(b"pil", "ascii")
 
 
 def add_vfnet_config(cfg: CfgNode) -> None:
@@ -25,9 +28,9 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     # True: empty boxes, boxes outside their image or sticking out of it, boxes that are no pixels
     # (0 to 1), and pictures with several records or both trained and tested on are errors.
     cfg.DATASETS.STRICT = False
-    # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with.
-    # Detectron2's own DefaultPredictor always resizes with PIL.
-    cfg.INPUT.RESIZE = "pil"
+    # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with, and are tested
+    # with where nobody sets this key. Detectron2's own DefaultPredictor always resizes with PIL.
+    cfg.INPUT.RESIZE = UNCHOSEN_RESIZE
     # "float16" or "bfloat16"; a CPU has bfloat16 only. Used where SOLVER.AMP.ENABLED is True.
     cfg.SOLVER.AMP.PRECISION = "float16"
 

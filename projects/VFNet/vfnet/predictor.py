@@ -9,7 +9,9 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
-from .checkpoint import VFNetCheckpointer
+from .checkpoint import VFNetCheckpointer, take_resize
+from .checkpoint.resize import is_chosen
+from .config import detector_key, detector_node
 from .data import publish_class_names, register_test_sets
 from .data.transforms.resize import build_resize
 from .data.transforms.views import build_resizes, without_resizing
@@ -20,6 +22,8 @@ from .modeling.inference.test_time_augmentation import DetectorWithTTA
 
 def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     """Read a config for prediction: with the classes of own data, and a device that is there.
+
+    Where nobody sets INPUT.RESIZE, it is that of the weights.
 
     `DATASETS.COCO_FORMAT` is read only where the config holds no class names, so that a dumped
     `config.yaml` predicts on a machine without the data. What trains is never needed. The names of
@@ -36,21 +40,22 @@ def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> C
         UserError: the config does not load, or the files of `DATASETS.COCO_FORMAT` are not usable.
     """
     cfg = load_config(config_file, overrides)
-    if not cfg.MODEL.VFNET.CLASS_NAMES:
+    if not detector_node(cfg).CLASS_NAMES:
         register_test_sets(cfg)
     publish_class_names(cfg)
     device = choose_device(cfg.MODEL.DEVICE, num_gpus=1)
     if device != cfg.MODEL.DEVICE:
         print(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but there is no GPU: running on the CPU")
         cfg.MODEL.DEVICE = device
+    _say(take_resize(cfg))
     return cfg
 
 
 def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     """Return Detectron2's predictor with the weights of a whole detector.
 
-    Unlike Detectron2's it resizes as INPUT.RESIZE says, and where TEST.AUG.ENABLED is True, its
-    `model` is a `DetectorWithTTA`.
+    Unlike Detectron2's it resizes as INPUT.RESIZE says, or where nobody set that, as the weights
+    want; and where TEST.AUG.ENABLED is True, its `model` is a `DetectorWithTTA`.
 
     Raises:
         UserError: no weights are named, or they are not those of this whole detector; sizes of
@@ -62,6 +67,10 @@ def build_predictor(cfg: CfgNode) -> DefaultPredictor:
             "as in --opts MODEL.WEIGHTS output/model_final.pth"
         )
     publish_class_names(cfg)
+    cfg = cfg.clone()
+    cfg.defrost()
+    if not is_chosen(cfg):
+        _say(take_resize(cfg))
     # DefaultPredictor loads with a checkpointer that only warns where names do not fit.
     without_weights = without_resizing(cfg) if cfg.TEST.AUG.ENABLED else cfg.clone()
     without_weights.defrost()
@@ -75,19 +84,24 @@ def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     return predictor
 
 
+def _say(line: str) -> None:
+    if line:
+        print(line)
+
+
 def class_names(cfg: CfgNode) -> list[str]:
     """Return one name per class: the config's own, else those of the first test dataset.
 
     Raises:
-        UserError: the number of names is not `MODEL.VFNET.NUM_CLASSES`.
+        UserError: the number of names is not NUM_CLASSES.
     """
-    names = list(cfg.MODEL.VFNET.CLASS_NAMES)
+    node, key = detector_node(cfg), detector_key(cfg)
+    names = list(node.CLASS_NAMES)
     if not names and cfg.DATASETS.TEST:
         names = list(MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("thing_classes", []))
-    if len(names) != cfg.MODEL.VFNET.NUM_CLASSES:
+    if len(names) != node.NUM_CLASSES:
         raise UserError(
-            f"expected {cfg.MODEL.VFNET.NUM_CLASSES} class names (MODEL.VFNET.NUM_CLASSES), found "
-            f"{len(names)} in MODEL.VFNET.CLASS_NAMES and in the dataset that DATASETS.TEST names: "
-            "set MODEL.VFNET.CLASS_NAMES"
+            f"expected {node.NUM_CLASSES} class names ({key}.NUM_CLASSES), found {len(names)} in "
+            f"{key}.CLASS_NAMES and in the dataset that DATASETS.TEST names: set {key}.CLASS_NAMES"
         )
     return names

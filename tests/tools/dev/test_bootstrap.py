@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import bootstrap
+import detectron2_source
 import pytest
 
 SOURCE = "/somewhere/detectron2"
@@ -40,7 +41,7 @@ def test_plan_builds_only_detectron2_against_a_torch_that_is_there():
 
 
 def test_an_old_python_is_told_so():
-    with pytest.raises(bootstrap.SetupError, match=r"Python 3\.9 or later.*this is 3\.8\.19"):
+    with pytest.raises(bootstrap.SetupError, match=r"Python 3\.10 or later.*this is 3\.8\.19"):
         bootstrap.check_python((3, 8, 19))
 
 
@@ -67,23 +68,23 @@ def test_an_unreachable_detectron2_gives_one_message_that_names_the_variable(sou
 
 
 def test_a_folder_without_a_project_in_it_is_no_detectron2(tmp_path):
-    assert "setup.py" in bootstrap.why_not(str(tmp_path))
+    assert "setup.py" in detectron2_source.why_not(str(tmp_path))
     (tmp_path / "setup.py").touch()
-    assert bootstrap.why_not(str(tmp_path)) is None
+    assert detectron2_source.why_not(str(tmp_path)) is None
 
 
 def test_the_revision_of_a_git_address_is_not_part_of_the_repository(tmp_path):
     subprocess.run(["git", "init", "--quiet", tmp_path / "detectron2"], check=True)
     address = f"git+file://{tmp_path}/detectron2"
-    assert bootstrap.why_not(f"{address}@0123abc") is None
-    assert bootstrap.why_not(address) is None
+    assert detectron2_source.why_not(f"{address}@0123abc") is None
+    assert detectron2_source.why_not(address) is None
 
 
 def test_building_needs_a_compiler_and_a_wheel_does_not(tmp_path, monkeypatch):
     (tmp_path / "setup.py").touch()
     wheel = tmp_path / "detectron2-0.6.whl"
     wheel.touch()
-    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
+    monkeypatch.setattr(detectron2_source.shutil, "which", lambda name: None)
     bootstrap.check_detectron2(str(wheel))
     with pytest.raises(bootstrap.SetupError, match=r"C\+\+ compiler"):
         bootstrap.check_detectron2(str(tmp_path))
@@ -159,17 +160,67 @@ def test_the_environment_sees_a_starting_environment_and_its_own_packages_first(
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", start], check=True)
     editable.mkdir()
     (site_packages(start) / "torch").mkdir()
-    (site_packages(start) / "torch" / "__init__.py").write_text("get_autocast_dtype = None\n")
+    (site_packages(start) / "torch" / "__init__.py").write_text("__version__ = '2.10.0+cpu'\n")
     (site_packages(start) / "torchvision.py").touch()
     (editable / "detectron2.py").touch()
     (site_packages(start) / "detectron2.pth").write_text(f"{editable}\n")
 
     code = "import bootstrap, pathlib, sys; bootstrap.prepare(pathlib.Path(sys.argv[1]))"
     command = [bootstrap.environment_python(start), "-c", code, made]
-    subprocess.run(command, check=True, cwd=repository / "tools", env={})
+    subprocess.run(command, check=True, cwd=repository / "tools" / "dev", env={})
 
     python = bootstrap.environment_python(made)
     assert where(python, "torch") == site_packages(start) / "torch" / "__init__.py"
     assert where(python, "detectron2") == editable / "detectron2.py"
     (site_packages(made) / "torch.py").touch()
     assert where(python, "torch") == site_packages(made) / "torch.py"
+
+
+def python_with_torch(folder: Path, version: str) -> Path:
+    """A Python whose torch, torchvision and detectron2 are empty but for torch's version."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (site_packages(folder) / "torch.py").write_text(f"__version__ = {version!r}\n")
+    for name in ("torchvision.py", "detectron2.py"):
+        (site_packages(folder) / name).touch()
+    return bootstrap.environment_python(folder)
+
+
+def test_the_oldest_torch_is_the_one_of_setup_py(tmp_path, monkeypatch):
+    (tmp_path / "setup.py").write_text('install_requires=["torch>=3.4", "torchvision"]')
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
+    assert bootstrap.oldest_torch() == (3, 4)
+
+
+def test_this_projects_oldest_torch_has_the_fixes_of_both_published_faults():
+    assert bootstrap.oldest_torch() >= (2, 10)  # CVE-2025-32434 (2.6), CVE-2026-24747 (2.10)
+
+
+@pytest.mark.parametrize("version", ["2.9.1", "1.13.0+cu117", "2.6.0a0"])
+def test_a_starting_python_with_an_older_torch_is_named_and_not_used(
+    tmp_path, monkeypatch, capsys, version
+):
+    python = python_with_torch(tmp_path / "start", version)
+    made = tmp_path / "made"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
+    monkeypatch.setattr(bootstrap.sys, "executable", str(python))
+    bootstrap.share(made)
+    assert not (site_packages(made) / "starting_python.pth").exists()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert str(python) in line and f"torch {version}, but 2.10 or later is needed" in line
+
+
+def test_an_environment_whose_torch_has_become_too_old_is_made_anew(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bootstrap, "share", lambda venv: None)
+    made = tmp_path / "made"
+    for version, stays in (("2.10.0", True), ("2.9.1", False)):
+        python_with_torch(made, version)
+        (made / "ready").touch()
+        bootstrap.prepare(made)
+        assert (made / "ready").exists() == stays
+        assert (site_packages(made) / "torch.py").exists() == stays
+    assert "torch 2.9.1, but 2.10 or later is needed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("version", ["2.10.0", "2.14.1+cpu", "3.0.0"])
+def test_a_torch_that_is_new_enough_is_used(tmp_path, version):
+    assert bootstrap.torch_in(python_with_torch(tmp_path / "start", version)) == version

@@ -4,6 +4,7 @@ from .checkpointer import VFNetCheckpointer
 from .mmdet.conversion import convert_file, convert_file_back
 from .mmdet.handler import MMDetHandler, fetch_source, register_mmdet_handler
 from .mmdet.names import convert_state_dict, to_mmdet_state_dict
+from .resize import take_resize, training_resize
 from .tensor_file import read_checkpoint
 from .vfnet_handler import VFNetHandler, mmdet_path, register_vfnet_handler
 from .weights_check import weights_mismatches
@@ -20,7 +21,9 @@ __all__ = [
     "read_checkpoint",
     "register_mmdet_handler",
     "register_vfnet_handler",
+    "take_resize",
     "to_mmdet_state_dict",
+    "training_resize",
     "weights_mismatches",
 ]
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..checkpoint import VFNetCheckpointer
+from ..config import detector_key, detector_node
 from ..errors import UserError
 from .best import latest_score
 from .norm_statistics import BuildBatches, estimate_batch_norms
@@ -220,9 +221,9 @@ def check_averaging(cfg: CfgNode, model: nn.Module, weights: str, resuming: bool
     head = getattr(model, "head", nn.Identity())
     if get_bn_modules(head.train()):
         raise UserError(
-            f"SOLVER.SWA does not go with MODEL.VFNET.NORM {cfg.MODEL.VFNET.NORM!r}: these batch "
-            "norms see one level after the other, so that their statistics cannot be estimated "
-            "for averaged weights; use SOLVER.EMA, or a detector with GN"
+            f"SOLVER.SWA does not go with {detector_key(cfg)}.NORM {detector_node(cfg).NORM!r}: "
+            "these batch norms see one level after the other, so that their statistics cannot be "
+            "estimated for averaged weights; use SOLVER.EMA, or a detector with GN"
         )
     num_batches = cfg.TEST.PRECISE_BN.NUM_ITER
     if num_batches < 1:

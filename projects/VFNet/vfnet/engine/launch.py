@@ -16,6 +16,7 @@ from torch import distributed as dist
 from torch import multiprocessing as mp
 
 from ..errors import UserError
+from ..utils.quiet import ignore_known_warnings
 from .job_variables import complete_job_variables, is_torchrun
 
 # Characters; the messages of eight processes fit into a pipe of 64 KiB.
@@ -135,8 +136,10 @@ def choose_device(device: str, num_gpus: int) -> str:
 def report_errors() -> Iterator[None]:
     """Turn a `UserError` into one line `error: ...` on stderr and exit status 1.
 
-    Of the processes that `torchrun` started on a machine, only the first to fail prints.
+    Of the processes that `torchrun` started on a machine, only the first to fail prints. Known
+    warnings of dependencies do not reach the terminal.
     """
+    ignore_known_warnings()
     try:
         yield
     except UserError as error:
@@ -146,6 +149,7 @@ def report_errors() -> Iterator[None]:
 
 
 def _spawned(messages: Any, main: Callable[..., Any], args: tuple[Any, ...], device: str) -> None:
+    ignore_known_warnings()
     _share_cores(device, comm.get_local_size())
     try:
         main(*args)

@@ -14,6 +14,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from ..checkpoint import VFNetCheckpointer, weights_mismatches
+from ..config import detector_key, detector_node
 from ..data import (
     build_mapper,
     build_train_loader,
@@ -118,13 +119,13 @@ def _check_precision(cfg: CfgNode) -> None:
 
 
 def _check_classes(cfg: CfgNode, dataset_names: Sequence[str]) -> None:
-    expected = cfg.MODEL.VFNET.NUM_CLASSES
+    expected = detector_node(cfg).NUM_CLASSES
     for name in dataset_names:
         count = len(MetadataCatalog.get(name).get("thing_classes", ()))
         # Classes that never occur do no harm in training; COCO's evaluation has no id for them.
         if count > expected or (0 < count < expected and name in cfg.DATASETS.TEST):
             raise UserError(
-                f"{name} has {count} classes, but MODEL.VFNET.NUM_CLASSES is {expected}; "
+                f"{name} has {count} classes, but {detector_key(cfg)}.NUM_CLASSES is {expected}; "
                 f"set it to {count}"
             )
 

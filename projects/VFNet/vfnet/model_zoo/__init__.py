@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
-from ..checkpoint import VFNetCheckpointer
+from ..checkpoint import VFNetCheckpointer, take_resize
 from ..config import get_cfg
 from .published import NotInZooError, weights_url
 
@@ -42,8 +42,9 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode:
 
     Args:
         config_path: as `get_config_file` takes it.
-        trained: set MODEL.WEIGHTS to the published checkpoint; else it stays the file's own, mostly
-            an ImageNet backbone.
+        trained: set MODEL.WEIGHTS to the published checkpoint, and INPUT.RESIZE to the resizing
+            that it was trained with; else they stay the file's own, the weights mostly an ImageNet
+            backbone.
 
     Raises:
         NotInZooError: there is no config of that name or, for `trained`, no published checkpoint.
@@ -52,6 +53,7 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode:
     cfg.merge_from_file(get_config_file(config_path))
     if trained:
         cfg.MODEL.WEIGHTS = get_checkpoint_url(config_path)
+        take_resize(cfg)
     return cfg
 
 

@@ -51,6 +51,6 @@ def of_all_processes(values: Tensor) -> Tensor:
     world_size = comm.get_world_size()
     if world_size == 1:
         return values[None]
-    everyone = values.new_empty(world_size * len(values))
-    distributed.all_gather_into_tensor(everyone, values)
-    return everyone.view(world_size, -1)
+    everyone = values.new_empty(world_size, len(values))
+    distributed.all_gather(list(everyone), values)
+    return everyone

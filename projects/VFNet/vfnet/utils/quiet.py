@@ -1,0 +1,21 @@
+"""Warnings of dependencies that nobody who runs a command of this project can do anything about."""
+
+import warnings
+
+# Message, category and module, as `warnings.filterwarnings` takes them; each by its own source.
+_KNOWN: list[tuple[str, type[Warning], str]] = [
+    # Importing detectron2 scripts functions.
+    (r"`torch\.jit\.script` is deprecated", FutureWarning, r"torch\.jit\."),
+    # Its model zoo.
+    (r"pkg_resources is deprecated", UserWarning, r"detectron2\.model_zoo\."),
+    # Its models on several processes; the new argument is not there in every torch.
+    (r"`broadcast_buffers` is deprecated", FutureWarning, r"detectron2\.engine\.defaults"),
+    # Its anchors.
+    (r"torch\.meshgrid: in an upcoming release", UserWarning, r"torch\.functional"),
+]
+
+
+def ignore_known_warnings() -> None:
+    """Ignore them in this process from here on, or until `warnings.catch_warnings` ends."""
+    for message, category, module in _KNOWN:
+        warnings.filterwarnings("ignore", message, category, module)

@@ -1,0 +1,116 @@
+"""README's one command: the demo with published weights, here random ones served from localhost."""
+
+import hashlib
+import http.server
+import json
+import os
+import shlex
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from PIL import Image
+
+from vfnet.checkpoint import to_mmdet_state_dict
+from vfnet.model_zoo import get_config
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = (
+    "demo/demo.py --config-file configs/vfnet_R50_1x.yaml --input picture.jpg "
+    "--output predictions --opts MODEL.WEIGHTS vfnet://vfnet_R50_1x"
+)
+DOG = 16
+
+
+def test_the_readme_has_this_command():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert shlex.split(COMMAND) == shlex.split(
+        readme[readme.index("demo/demo.py --config") :].split("\n\n")[0].replace("\\\n", "")
+    )
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A file with mmdet's names and R-50's shapes, whose name ends in its hash."""
+    folder = tmp_path_factory.mktemp("host") / "mmdetection" / "v2.0" / "vfnet"
+    folder.mkdir(parents=True)
+    cfg = get_config("vfnet_R50_1x")
+    cfg.MODEL.DEVICE = "cpu"
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    with torch.no_grad():
+        model.head.cls_pred.bias[DOG] = 2.0  # enough to be drawn
+    torch.save({"state_dict": to_mmdet_state_dict(model.state_dict())}, folder / "new.pth")
+    digest = hashlib.sha256((folder / "new.pth").read_bytes()).hexdigest()
+    return (folder / "new.pth").rename(folder / f"vfnet_r50_fpn_1x_coco-{digest[:8]}.pth")
+
+
+@pytest.fixture(scope="module")
+def server(published):
+    root = published.parents[3]
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(root))
+    handler.log_message = lambda *args: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.fixture
+def run(server, tmp_path):
+    """Run the command on a picture, with more words at its end; return how it ended."""
+    pixels = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.jpg")
+    configs = tmp_path / "configs"
+    if not configs.exists():
+        configs.symlink_to(ROOT / "configs")
+
+    def command(file, *more):
+        words = [sys.executable, ROOT / "tests" / "localhost_weights.py", server, file]
+        script, *arguments = shlex.split(COMMAND)
+        environment = {
+            **os.environ,
+            "FVCORE_CACHE": str(tmp_path / "cache"),
+            "OMP_NUM_THREADS": "1",
+        }
+        return subprocess.run(
+            [*map(str, words), str(ROOT / script), *arguments, *more],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    return command
+
+
+def test_one_command_predicts_with_published_names_and_cv2(run, published, tmp_path):
+    done = run(published.name)
+    assert done.returncode == 0, done.stderr
+    assert "INPUT.RESIZE is cv2, with which vfnet://vfnet_R50_1x was trained" in done.stdout
+    assert "Warning" not in done.stdout + done.stderr
+    (record,) = json.loads((tmp_path / "predictions" / "predictions.json").read_text())
+    assert record["detections"]
+    assert {d["class"] for d in record["detections"]} == {"dog"}
+    drawn = np.asarray(Image.open(tmp_path / "predictions" / "picture.jpg")).astype(int)
+    assert np.abs(drawn - np.asarray(Image.open(tmp_path / "picture.jpg"))).max() > 100
+
+    kept = run(published.name, "INPUT.RESIZE", "pil", "INPUT.MIN_SIZE_TEST", "64")
+    assert kept.returncode == 0, kept.stderr
+    assert "INPUT.RESIZE stays pil" in kept.stdout
+
+
+def test_a_file_of_another_hash_is_refused_in_one_line(run, published, tmp_path):
+    other = published.with_name("vfnet_r50_fpn_1x_coco-00000000.pth")
+    other.write_bytes(b"damaged")
+    done = run(other.name)
+    assert done.returncode == 1
+    assert "sha256 begins with 00000000, got one with" in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "predictions").exists()
