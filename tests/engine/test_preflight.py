@@ -4,6 +4,7 @@ import pytest
 
 from vfnet import get_cfg
 from vfnet.engine import config_warnings, datasets_of_run
+from vfnet.utils import precision
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,15 @@ def test_the_data_sets_of_a_run():
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("a",), ("b", "c")
     assert datasets_of_run(cfg, training=True) == ["a", "b", "c"]
     assert datasets_of_run(cfg, training=False) == ["b", "c"]
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_precision_that_this_cpu_has_no_instructions_for_is_warned_of(monkeypatch, has):
+    monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: has)
+    cfg = get_cfg()
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.VFNET.PRECISION_TEST = "bfloat16"
+    cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.PRECISION = True, "bfloat16"
+    for training, keys in ((False, 1), (True, 2)):
+        slow = [line for line in config_warnings(cfg, training) if "is bfloat16" in line]
+        assert len(slow) == (0 if has else keys)

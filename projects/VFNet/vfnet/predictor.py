@@ -5,6 +5,7 @@ What the demo, the tools and users of Python share.
 
 from collections.abc import Sequence
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
@@ -18,6 +19,7 @@ from .data.transforms.views import build_resizes, without_resizing
 from .engine import choose_device, load_config
 from .errors import UserError
 from .modeling.inference.test_time_augmentation import DetectorWithTTA
+from .utils.precision import slow_precision
 
 
 def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
@@ -71,6 +73,9 @@ def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     cfg.defrost()
     if not is_chosen(cfg):
         _say(take_resize(cfg))
+    precision = detector_node(cfg).get("PRECISION_TEST", "float32")
+    device_type = torch.device(cfg.MODEL.DEVICE).type
+    _say(slow_precision(f"{detector_key(cfg)}.PRECISION_TEST", precision, device_type))
     # DefaultPredictor loads with a checkpointer that only warns where names do not fit.
     without_weights = without_resizing(cfg) if cfg.TEST.AUG.ENABLED else cfg.clone()
     without_weights.defrost()

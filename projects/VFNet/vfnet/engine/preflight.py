@@ -23,6 +23,7 @@ from ..data import (
 )
 from ..errors import UserError
 from ..solver import build_lr_scheduler, build_optimizer
+from ..utils.precision import slow_precision
 from .averaging import averaging_warnings, check_averaging
 from .resume import last_checkpoint_tag
 from .step import autocast_precision
@@ -110,7 +111,15 @@ def config_warnings(cfg: CfgNode, training: bool) -> list[str]:
         )
     if training:
         lines += averaging_warnings(cfg)
-    return lines
+    return [*lines, *filter(None, _slow_precisions(cfg, training))]
+
+
+def _slow_precisions(cfg: CfgNode, training: bool) -> Iterator[str]:
+    device_type = torch.device(cfg.MODEL.DEVICE).type
+    tested = detector_node(cfg).get("PRECISION_TEST", "float32")
+    yield slow_precision(f"{detector_key(cfg)}.PRECISION_TEST", tested, device_type)
+    if training and cfg.SOLVER.AMP.ENABLED:
+        yield slow_precision("SOLVER.AMP.PRECISION", cfg.SOLVER.AMP.PRECISION, device_type)
 
 
 def _check_precision(cfg: CfgNode) -> None:
