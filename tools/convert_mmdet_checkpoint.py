@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Convert a VFNet checkpoint of mmdet (2.x or 3.x) to a Detectron2 file, or back.
+"""Convert a checkpoint of mmdet (2.x or 3.x) to a Detectron2 file, or back.
 
     tools/convert_mmdet_checkpoint.py epoch_12.pth vfnet.pth
     tools/convert_mmdet_checkpoint.py vfnet://vfnet_R50_1x vfnet.pth

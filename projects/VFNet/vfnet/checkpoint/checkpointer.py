@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import nn
 
 from ..errors import UserError
@@ -49,6 +51,7 @@ class VFNetCheckpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self._whole_detector = whole_detector
         self._tag_last = tag_last
+        self._only_check = False
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load from a path or URL, as `DetectionCheckpointer.load`; an empty path loads nothing.
@@ -65,6 +68,21 @@ class VFNetCheckpointer(DetectionCheckpointer):
         finally:
             # Detectron2 resets this only after a load that succeeds, and then refuses the next.
             self._parsed_url_during_load = None
+
+    def check(self, path: str) -> None:
+        """Find out whether `load` would take a file, and load nothing.
+
+        The model may be on the meta device. The tensors of a torch file stay on the disk, unless it
+        is of the format before torch 1.6.
+
+        Raises:
+            UserError: as `load`.
+        """
+        self._only_check = True
+        try:
+            self.load(path, checkpointables=[])
+        finally:
+            self._only_check = False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write `name`.pth and, with `tag_last`, name it in `last_checkpoint`.
@@ -140,7 +158,8 @@ class VFNetCheckpointer(DetectionCheckpointer):
 
     def _torch_load(self, f: str) -> dict[str, Any]:
         try:
-            loaded = torch.load(f, map_location="cpu", weights_only=True)
+            mmap = self._only_check and zipfile.is_zipfile(f)
+            loaded = torch.load(f, map_location="cpu", weights_only=True, mmap=mmap)
         except Exception as error:  # damaged files make torch raise errors of many types
             advice = f"; a checkpoint of mmdet is given as mmdet://{f}"
             raise unreadable(f, error, advice) from error
@@ -149,6 +168,23 @@ class VFNetCheckpointer(DetectionCheckpointer):
         return loaded
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        allowed = self._fit(checkpoint)
+        if self._only_check:
+            return None
+        incompatible = super()._load_model(checkpoint)
+        if allowed is not None:
+            # All that is missing or too much now was meant to be: Detectron2 would warn of it.
+            for names in (incompatible.missing_keys, incompatible.unexpected_keys):
+                names[:] = [n for n in names if not is_optional(n) and n not in allowed]
+        return incompatible
+
+    def _fit(self, checkpoint: dict[str, Any]) -> list[str] | None:
+        """Bring `checkpoint["model"]` under the model's names, or refuse it.
+
+        Returns:
+            names that may be missing after loading; None where names were guessed, so that
+            Detectron2 has to say which ones it did not find.
+        """
         weights = _without_module_prefix(checkpoint["model"])
         if self._whole_detector:
             self._require_head(weights)
@@ -157,10 +193,11 @@ class VFNetCheckpointer(DetectionCheckpointer):
         current = self.model.state_dict()
         backbone = None
         if checkpoint.get("matching_heuristics", False):
-            if checkpoint.get("__author__") != "mmdet":
-                return self._load_by_heuristics(checkpoint)
-            # A converted backbone needs no guesses: its names lack only what stands before them.
             del checkpoint["matching_heuristics"]
+            if checkpoint.get("__author__") != "mmdet":
+                checkpoint["model"] = self._guess(checkpoint, current)
+                return None
+            # A converted backbone needs no guesses: its names lack only what stands before them.
             backbone = backbone_prefix(weights, current)
             weights = {f"{backbone}{name}": value for name, value in weights.items()}
         other_classes = [] if self._whole_detector else differing_class_layer(weights, current)
@@ -173,11 +210,7 @@ class VFNetCheckpointer(DetectionCheckpointer):
         if other_classes:
             self.logger.info(_class_layer_message(weights, current, other_classes[0]))
         checkpoint["model"] = _without(weights, other_classes)
-        incompatible = super()._load_model(checkpoint)
-        # All that is missing or too much now was meant to be: Detectron2 would warn of it.
-        for names in (incompatible.missing_keys, incompatible.unexpected_keys):
-            names[:] = [n for n in names if not is_optional(n) and n not in other_classes]
-        return incompatible
+        return other_classes
 
     def _require_head(self, weights: Mapping[str, Any]) -> None:
         if not has_head(weights):
@@ -187,15 +220,19 @@ class VFNetCheckpointer(DetectionCheckpointer):
                 "trained detector"
             )
 
-    def _load_by_heuristics(self, checkpoint: dict[str, Any]) -> Any:
-        """Load a backbone trained on ImageNet, whose names Detectron2 guesses."""
-        incompatible = super()._load_model(checkpoint)
-        if set(incompatible.missing_keys) >= {name for name, _ in self.model.named_parameters()}:
+    def _guess(self, checkpoint: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
+        """Give the weights of a backbone trained on ImageNet the names that Detectron2 guesses."""
+        weights = checkpoint["model"]
+        self._convert_ndarray_to_tensor(weights)
+        is_caffe2 = checkpoint.get("__author__") == "Caffe2"
+        guessed = align_and_update_state_dicts(current, weights, c2_conversion=is_caffe2)
+        parameters = {name: p.shape for name, p in self.model.named_parameters()}
+        if not any(value.shape == parameters.get(name) for name, value in guessed.items()):
             raise UserError(
                 f"{self._path} does not fit this model: none of its names do, and nothing was "
                 "loaded. Give the weights of a backbone of this kind"
             )
-        return incompatible
+        return guessed
 
 
 def _guessed(author: str, weights: Any, dropped: str) -> dict[str, Any]:

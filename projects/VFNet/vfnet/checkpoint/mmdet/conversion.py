@@ -11,7 +11,7 @@ from .names import backbone_alone, convert_state_dict, to_mmdet_state_dict
 
 
 def convert_file(source: str) -> dict[str, Any]:
-    """Read a checkpoint of mmdet's VFNet, or of a backbone, as Detectron2's checkpointer loads it.
+    """Read a checkpoint of an mmdet detector, or a backbone, as Detectron2's checkpointer loads it.
 
     Args:
         source: a local file, as mmdet 2.x or 3.x writes it, or a bare state dict.
@@ -22,7 +22,7 @@ def convert_file(source: str) -> dict[str, Any]:
         Detectron2 find the one that they need: it depends on the model's neck.
 
     Raises:
-        UserError: the file cannot be read, or holds names that no VFNet has.
+        UserError: the file cannot be read, or holds names without a rule.
     """
     checkpoint = read_checkpoint(source)
     state_dict = checkpoint.get("state_dict", checkpoint)
@@ -59,7 +59,7 @@ def convert_file_back(source: str, class_names: Sequence[str] = ()) -> dict[str,
         the keys of mmdet 2 and 3.
 
     Raises:
-        UserError: the file cannot be read, is mmdet's already, holds names that no VFNet has, or
+        UserError: the file cannot be read, is mmdet's already, holds names without a rule, or
             another number of classes.
     """
     checkpoint = read_checkpoint(source)
@@ -79,7 +79,7 @@ def convert_file_back(source: str, class_names: Sequence[str] = ()) -> dict[str,
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     names = tuple(class_names or checkpoint.get("class_names", ()))
-    class_layer = state_dict.get("bbox_head.vfnet_cls.bias")
+    class_layer = next((v for n, v in weights.items() if n.endswith("head.cls_pred.bias")), None)
     if names and class_layer is not None and len(names) != len(class_layer):
         raise UserError(
             f"expected the names of the {len(class_layer)} classes of {source}, got {len(names)}: "

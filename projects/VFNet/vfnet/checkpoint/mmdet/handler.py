@@ -22,7 +22,7 @@ PREFIX = "mmdet:"
 
 
 class MMDetHandler(PathHandler):
-    """Gives the local path of a converted mmdet VFNet checkpoint.
+    """Gives the local path of a converted mmdet checkpoint.
 
     The prefix has no slashes, because Detectron2 hands `mmdet:///abs.pth` on as `mmdet:/abs.pth`.
     What follows "mmdet:", "mmdet:/" or "mmdet://" is a path or an http(s) URL. Detectron2 removes

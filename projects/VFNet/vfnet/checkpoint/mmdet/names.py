@@ -1,4 +1,4 @@
-"""State dicts of mmdet's VFNet -> state dicts of this project's, and back, by one table.
+"""State dicts of mmdet's detectors -> those of this project's, and back, by one table each.
 
 No tensor changes: both sides keep convolutions as (out, in, height, width).
 """
@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 import torch
 
 from ...errors import UserError
-from .rules import pattern, rules
+from .rules import head_table, pattern, rules
+from .rules.heads import TABLES
+
+_DETECTORS = " or ".join(table.detector for table in TABLES)
 
 # Where a backbone lies in a detector with an FPN.
 _BOTTOM_UP = "backbone.bottom_up."
@@ -21,6 +24,7 @@ _BOTTOM_UP = "backbone.bottom_up."
 class _Side(NamedTuple):
     """What is to be known of one side's names."""
 
+    key: str  # the side of a rule: "mmdet" or "ours"
     of: str  # for messages
     detector: re.Pattern[str]  # what the names of a detector begin with
     backbone: str  # what stands before a backbone's names in a detector with an FPN
@@ -28,8 +32,9 @@ class _Side(NamedTuple):
 
 
 _MMDET = _Side(
-    of="an mmdet VFNet",
-    detector=re.compile(r"(backbone|neck|bbox_head)\."),
+    key="mmdet",
+    of="a detector of mmdet",
+    detector=re.compile(r"(backbone|neck|\w+_head)\."),
     backbone="backbone.",
     dropped=re.compile(
         r".*\.num_batches_tracked"  # a counter; unused with a fixed momentum
@@ -39,15 +44,16 @@ _MMDET = _Side(
     ),
 )
 _OURS = _Side(
-    of="a VFNet of this project",
-    detector=re.compile(r"(backbone|head)\."),
+    key="ours",
+    of="a detector of this project",
+    detector=re.compile(r"(backbone|head|proposal_generator|roi_heads)\."),
     backbone=_BOTTOM_UP,
     dropped=re.compile(r".*\.num_batches_tracked|pixel_(mean|std)"),
 )
 
 
 def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Rename an mmdet VFNet's state dict, or that of a backbone alone, to this project's names.
+    """Rename the state dict of an mmdet detector, or of a backbone alone, to this project's names.
 
     Args:
         state_dict: mmdet names (2.x or 3.x; a leading "module." is ignored) -> tensors. An ImageNet
@@ -62,9 +68,10 @@ def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor]
             tensors; the message lists them.
     """
     full_names, _ = _full_names(state_dict, _MMDET)
-    names = full_names.values()
+    names = list(full_names.values())
     is_pafpn = any(name.startswith("neck.pafpn_convs.") for name in names)
-    table = [(pattern(rule.mmdet), rule.ours) for rule in rules(_is_res2net(names), is_pafpn)]
+    head = head_table(names, _MMDET.key)
+    table = [(pattern(r.mmdet), r.ours) for r in rules(head, _is_res2net(names), is_pafpn)]
     return _renamed(state_dict, full_names, table, _MMDET)
 
 
@@ -83,9 +90,10 @@ def to_mmdet_state_dict(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor
         UserError: as `convert_state_dict`.
     """
     full_names, is_bare = _full_names(state_dict, _OURS)
-    names = full_names.values()
+    names = list(full_names.values())
     is_pafpn = any(name.startswith("backbone.fpn.") for name in names)
-    table = [(pattern(rule.ours), rule.mmdet) for rule in rules(_is_res2net(names), is_pafpn)]
+    head = head_table(names, _OURS.key)
+    table = [(pattern(r.ours), r.mmdet) for r in rules(head, _is_res2net(names), is_pafpn)]
     converted = _renamed(state_dict, full_names, table, _OURS)
     if not is_bare:
         return converted
@@ -140,7 +148,7 @@ def _renamed(
         else:
             renamed[other] = value
     for names, problem in (
-        (unknown, "unlike any name of a VFNet that this version of the project knows"),
+        (unknown, "unlike any name that this version of the project knows"),
         (doubled, "a second value for a parameter that is already there"),
         (no_tensors, "no tensor"),
     ):
@@ -148,7 +156,7 @@ def _renamed(
             raise UserError(
                 f"expected the names and tensors of {side.of}; {len(names)} "
                 f"of {len(state_dict)} entries are {problem}: {', '.join(names)}. "
-                "Give the checkpoint of a VFNet"
+                f"Give the checkpoint of a backbone, or of {_DETECTORS}"
             )
     return renamed
 

@@ -1,0 +1,60 @@
+"""A rule: one kind of parameter under mmdet's name and under this project's.
+
+It reads in both directions; its fields, in braces, stand for what both names have in common.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Rule(NamedTuple):
+    """Two templates for the names of one kind of parameter."""
+
+    mmdet: str
+    ours: str
+
+
+class Table(NamedTuple):
+    """The rules for the head of one detector."""
+
+    detector: str  # for messages
+    mmdet: str  # an expression for how names begin that no other detector of mmdet has
+    ours: str  # the same for names of this project
+    rules: list[Rule]
+
+    def recognises(self, name: str, side: str) -> bool:
+        """Whether a name of one side, "mmdet" or "ours", is this detector's alone."""
+        return re.match(getattr(self, side), name) is not None
+
+
+_FIELDS = {
+    "block": r"\d+",
+    "conv": "[123]",
+    "index": r"\d+",
+    "affine": "weight|bias",
+    "norm": "weight|bias|running_mean|running_var",
+}
+
+
+def pattern(template: str) -> re.Pattern[str]:
+    """The expression for all names of a template, with a group for each field."""
+    # Texts and fields in turn.
+    parts = re.split(r"\{(\w+)\}", template)
+    return re.compile(
+        "".join(
+            f"(?P<{part}>{_FIELDS[part]})" if index % 2 else re.escape(part)
+            for index, part in enumerate(parts)
+        )
+    )
+
+
+def head_conv(mmdet: str, ours: str) -> list[Rule]:
+    """A convolution with GroupNorm and, where it is deformable, an offset branch."""
+    mmdet, ours = f"bbox_head.{mmdet}", f"head.{ours}"
+    return [
+        Rule(f"{mmdet}.conv.weight", f"{ours}.weight"),
+        Rule(f"{mmdet}.gn.{{affine}}", f"{ours}.norm.{{affine}}"),
+        Rule(f"{mmdet}.conv.conv_offset.{{affine}}", f"{ours}.offset.{{affine}}"),
+    ]
