@@ -23,7 +23,7 @@ from ..data import (
 )
 from ..errors import UserError
 from ..solver import build_lr_scheduler, build_optimizer
-from ..utils.precision import slow_precision
+from ..utils.precision import autocast_type, slow_precision
 from .averaging import averaging_warnings, check_averaging
 from .resume import last_checkpoint_tag
 from .step import autocast_precision
@@ -75,9 +75,9 @@ def check_run(
     Raises:
         UserError: the first thing found wrong.
     """
+    _check_precision(cfg, training)
     if training:
         images_per_process(cfg)
-        _check_precision(cfg)
     _check_classes(cfg, dataset_names)
     _check_writable(cfg.OUTPUT_DIR)
     with _silent_logs():
@@ -90,7 +90,7 @@ def check_run(
             check_averaging(cfg, model, weights, resuming)
         # What the cycles of SWA average has been trained before.
         whole = resuming or not training or cfg.SOLVER.SWA.ENABLED
-        VFNetCheckpointer(model, whole_detector=whole).load(weights, checkpointables=[])
+        VFNetCheckpointer(model, whole_detector=whole).check(weights)
     if training and not resuming and os.path.isfile(last_checkpoint_tag(cfg.OUTPUT_DIR)):
         lines.append(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR} holds checkpoints of an earlier run, which this one will "
@@ -122,9 +122,13 @@ def _slow_precisions(cfg: CfgNode, training: bool) -> Iterator[str]:
         yield slow_precision("SOLVER.AMP.PRECISION", cfg.SOLVER.AMP.PRECISION, device_type)
 
 
-def _check_precision(cfg: CfgNode) -> None:
-    amp = cfg.SOLVER.AMP
-    autocast_precision(amp.ENABLED, amp.PRECISION, torch.device(cfg.MODEL.DEVICE).type)
+def _check_precision(cfg: CfgNode, training: bool) -> None:
+    # Of the device of the run: the model that is checked lies on another.
+    device_type, amp = torch.device(cfg.MODEL.DEVICE).type, cfg.SOLVER.AMP
+    tested = detector_node(cfg).get("PRECISION_TEST", "float32")
+    autocast_type(f"{detector_key(cfg)}.PRECISION_TEST", tested, device_type)
+    if training:
+        autocast_precision(amp.ENABLED, amp.PRECISION, device_type)
 
 
 def _check_classes(cfg: CfgNode, dataset_names: Sequence[str]) -> None:
@@ -196,11 +200,14 @@ def _check_own_data(cfg: CfgNode, dataset_names: Sequence[str], training: bool) 
 
 
 def _build(cfg: CfgNode, training: bool) -> nn.Module:
-    """Build model, and optimizer and schedule to train it with, all to be thrown away."""
+    """Build a model without memory, and optimizer and schedule to train it with."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.DEVICE = "cpu"
-    with _build_errors("MODEL (META_ARCHITECTURE, BACKBONE.NAME and what belongs to them)"):
+    cfg.MODEL.DEVICE = "meta"
+    with (
+        _build_errors("MODEL (META_ARCHITECTURE, BACKBONE.NAME and what belongs to them)"),
+        torch.device("meta"),
+    ):
         model = build_model(cfg)
     if training:
         with _build_errors("SOLVER (LR_SCHEDULER_NAME, BASE_LR, STEPS, MAX_ITER and the others)"):
