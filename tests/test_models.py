@@ -178,6 +178,8 @@ def narrow(cfg: CfgNode) -> CfgNode:
     """The same network with few channels, the same augmentation at a tenth of the sizes."""
     model, sizes = cfg.MODEL, cfg.INPUT
     model.DEVICE, model.WEIGHTS = "cpu", ""
+    # A step that float32 shows, even of a scale that starts at 1 and has nearly no gradient.
+    cfg.SOLVER.BASE_LR = 1.0
     model.RESNETS.STEM_OUT_CHANNELS, model.RESNETS.RES2_OUT_CHANNELS = 8, 32
     model.RESNETS.WIDTH_PER_GROUP = 8 if model.RESNETS.NUM_GROUPS == 1 else 1
     model.RES2NET.BASE_WIDTH = 4
