@@ -2,6 +2,7 @@
 """Time a VFNet, part by part, and side by side with Detectron2's own RetinaNet and FCOS.
 
 tools/benchmark.py --config-file configs/vfnet_R50_1x.yaml --compare retinanet fcos
+tools/benchmark.py --config-file configs/vfnet_R50_1x.yaml --compare configs/vfnet_R101_1x.yaml
 tools/benchmark.py --config-file configs/vfnet_R50_1x.yaml --compile --cuda-graphs --no-train
 tools/benchmark.py --config-file configs/demo/shapes_R18.yaml --device cpu --data
 """
@@ -47,8 +48,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add = parser.add_argument
     add("--config-file", required=True, help="yaml of the VFNet")
     add("--weights", default="", help="its weights (default: random ones)")
-    add("--compare", nargs="*", default=[], choices=sorted(BASELINES), metavar="MODEL",
-        help="retinanet, fcos: Detectron2's R-50 FPN, random weights")  # fmt: skip
+    add("--compare", nargs="*", default=[], metavar="MODEL",
+        help="retinanet, fcos (Detectron2's R-50 FPN), or another yaml; random weights")  # fmt: skip
     add("--compile", nargs="?", const="inductor", metavar="BACKEND",
         help="the VFNet's inference by torch.compile, too")  # fmt: skip
     add("--cuda-graphs", action="store_true",
@@ -83,6 +84,12 @@ def read_workload(args: argparse.Namespace) -> Workload:
     for name, lowest in {"batch": 1, "boxes": 0, "candidates": 1, "repeats": 1}.items():
         if getattr(args, name) < lowest:
             raise UserError(f"--{name} must be at least {lowest}, got {getattr(args, name)}")
+    unknown = [name for name in args.compare if name not in BASELINES and not Path(name).is_file()]
+    if unknown:
+        raise UserError(
+            f"--compare expects {', '.join(sorted(BASELINES))} or the path of a yaml, got "
+            f"{', '.join(unknown)}"
+        )
     check_device(args.device, args.precision)
     if args.half == args.precision or args.compile in PRECISIONS:
         raise UserError("--half must differ from --precision, and --compile takes no precision")

@@ -73,7 +73,7 @@ class Workload(NamedTuple):
         return {
             title: Subject("vfnet"),
             **{f"{title}, {variant}": Subject("vfnet", variant) for variant in variants},
-            **{Path(BASELINES[name]).stem: Subject(name) for name in baselines},
+            **{Path(BASELINES.get(name, name)).stem: Subject(name) for name in baselines},
         }
 
 
@@ -102,11 +102,13 @@ class Detector(NamedTuple):
 
 
 def build_detector(name: str, workload: Workload) -> nn.Module:
-    """Build "vfnet", "retinanet" or "fcos" with random weights, made realistic.
+    """Build "vfnet", "retinanet", "fcos" or a yaml's model with random weights, made realistic.
 
     A VFNet with weights of its own is left as it is.
     """
     torch.manual_seed(workload.seed)
+    if name.endswith(".yaml"):
+        return build_detector("vfnet", workload._replace(config_file=name, weights=""))
     cfg = workload.config()
     builders = {"vfnet": _vfnet, "retinanet": _retinanet, "fcos": _fcos}
     detector = builders[name](cfg)

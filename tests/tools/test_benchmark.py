@@ -80,6 +80,16 @@ def test_memory_is_that_of_a_process_of_its_own(tool, arguments, tmp_path, capsy
     assert 2**26 < peaks["process before"] < peaks["whole inference"]
 
 
+def test_another_model_of_a_yaml_stands_beside(tool, arguments, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(f'_BASE_: "{arguments[1]}"\nMODEL: {{VFNET: {{DEFORM_LAST_CONV: True}}}}\n')
+    output = tmp_path / "out.json"
+    options = ["--no-train", "--no-memory", "--output", str(output)]
+    tool.main([*arguments, *options, "--compare", str(other)])
+    results = json.loads(output.read_text())["inference"]["seconds"]["results"]
+    assert list(results) == ["tiny", "other"]
+
+
 def test_other_ways_stand_beside_the_plain_one(tool, arguments, tmp_path, capsys):
     output = tmp_path / "out.json"
     # "eager" runs the graphs as they are and needs no compiler.
@@ -120,6 +130,7 @@ def test_what_scripts_share_is_found_from_any_folder(script, repository, tmp_pat
         (["--half", "bfloat16", "--precision", "bfloat16"], "--half must differ"),
         (["--compile", "bfloat16"], "--compile takes no precision"),
         (["--compile", "tvmm"], "one of .*inductor.* got 'tvmm'"),
+        (["--compare", "yolo"], "retinanet or the path of a yaml, got yolo"),
         (["--image-size", "800"], "expected a size as HxW"),
         (["--image", "none.jpg"], "--image none.jpg cannot be read"),
         (["--data", "--opts", "DATASETS.TRAIN", "('nothing',)"], '"nothing" is not a registered'),
