@@ -49,7 +49,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--config-file", required=True, help="yaml of the VFNet")
     add("--weights", default="", help="its weights (default: random ones)")
     add("--compare", nargs="*", default=[], metavar="MODEL",
-        help="retinanet, fcos (Detectron2's R-50 FPN), or another yaml; random weights")  # fmt: skip
+        help="retinanet, fcos (Detectron2's, R-50) or another yaml; random weights")  # fmt: skip
     add("--compile", nargs="?", const="inductor", metavar="BACKEND",
         help="the VFNet's inference by torch.compile, too")  # fmt: skip
     add("--cuda-graphs", action="store_true",
