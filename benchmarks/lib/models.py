@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from detectron2 import model_zoo
 from detectron2.config import CfgNode, instantiate
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image
@@ -129,7 +128,7 @@ def _vfnet(cfg: CfgNode) -> Detector:
 
 
 def _retinanet(cfg: CfgNode) -> Detector:
-    own = model_zoo.get_config(RETINANET)
+    own = _detectron2_config(RETINANET)
     own.MODEL.RETINANET.NUM_CLASSES = detector_node(cfg).NUM_CLASSES
     own.MODEL.DEVICE = cfg.MODEL.DEVICE
     bar = _logit(own.MODEL.RETINANET.SCORE_THRESH_TEST)
@@ -138,7 +137,7 @@ def _retinanet(cfg: CfgNode) -> Detector:
 
 
 def _fcos(cfg: CfgNode) -> Detector:
-    own = model_zoo.get_config(FCOS).model
+    own = _detectron2_config(FCOS).model
     own.num_classes = detector_node(cfg).NUM_CLASSES
     model = instantiate(own).to(cfg.MODEL.DEVICE)
     # Its loss of boxes raises under autocast.
@@ -150,6 +149,12 @@ def _fcos(cfg: CfgNode) -> Detector:
         return torch.logit((model.test_score_thresh**2 / centerness).clamp(max=1))
 
     return Detector(model, model.head.cls_score, needed_logits)
+
+
+def _detectron2_config(name: str) -> Any:
+    from detectron2 import model_zoo  # warns when it is imported, of what report_errors keeps back
+
+    return model_zoo.get_config(name)
 
 
 def _in_float32(
