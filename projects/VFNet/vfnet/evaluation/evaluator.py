@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
@@ -31,6 +32,14 @@ class GroundTruthCounts(NamedTuple):
     total: int
     by_size: dict[str, int]
     by_category: dict[int, int]
+
+
+class Score(NamedTuple):
+    """The AP of a class, or of the objects of a size, in percent; NaN without ground truth."""
+
+    name: str
+    num_gt: int
+    ap: float
 
 
 def build_evaluator(
@@ -103,14 +112,22 @@ class VFNetEvaluator(COCOEvaluator):
         if counts.total and math.isnan(bbox["AP"]):
             logger.warning(f"{self._metadata.name}: nothing was detected, which is AP 0")
             results["bbox"] = bbox = _scores_of_nothing(counts, names)
-        class_ap = {
-            id_: bbox["AP"] if len(names) == 1 else bbox.get(f"AP-{name}", math.nan)
+        classes = [
+            Score(name, counts.by_category[id_], bbox["AP"] if len(names) == 1 else ap)
             for id_, name in names.items()
+            for ap in [bbox.get(f"AP-{name}", math.nan)]
+        ]
+        sizes = [Score(size, counts.by_size[size], bbox[ap]) for size, (*_, ap) in _SIZES.items()]
+        results["vfnet"] = {
+            "num_gt": float(counts.total),
+            **{f"num_gt_{score.name}": float(score.num_gt) for score in sizes},
+            **{f"AP-{score.name}": score.ap for score in classes},
+            **{f"num_gt-{score.name}": float(score.num_gt) for score in classes},
         }
-        results["vfnet"] = _scalars(counts, names, class_ap)
+        sizes.append(Score("all", counts.total, bbox["AP"]))
         logger.info(
             f"AP on {self._metadata.name}, in percent, and what it is the AP of:\n"
-            + _tables(counts, names, class_ap, bbox)
+            f"{_table('class', classes)}\n\n{_table('size', sizes)}"
         )
         return results
 
@@ -158,54 +175,17 @@ def _scores_of_nothing(counts: GroundTruthCounts, names: Mapping[int, str]) -> d
     return {name: 0.0 if count else math.nan for name, count in of.items()}
 
 
-def _scalars(
-    counts: GroundTruthCounts, names: Mapping[int, str], class_ap: Mapping[int, float]
-) -> dict[str, float]:
-    scalars = {"num_gt": float(counts.total)}
-    scalars.update({f"num_gt_{size}": float(count) for size, count in counts.by_size.items()})
-    for id_, name in names.items():
-        scalars[f"AP-{name}"] = class_ap[id_]
-        scalars[f"num_gt-{name}"] = float(counts.by_category[id_])
-    return scalars
-
-
-def _tables(
-    counts: GroundTruthCounts,
-    names: Mapping[int, str],
-    class_ap: Mapping[int, float],
-    bbox: Mapping[str, float],
-) -> str:
-    """One table of classes, one of sizes."""
-    classes = [
-        (
-            name,
-            counts.by_category[id_],
-            _ap(class_ap[id_], counts.by_category[id_], "none of this class"),
-        )
-        for id_, name in names.items()
-    ]
-    sizes = [
-        (size, counts.by_size[size], _ap(bbox[ap], counts.by_size[size], "none of this size"))
-        for size, (_, _, ap) in _SIZES.items()
-    ]
-    sizes.append(("all", counts.total, _ap(bbox["AP"], counts.total, "none")))
-    per_row = 3 if len(classes) > _LONG_TABLE else 1
-    return f"{_table('class', classes, per_row)}\n\n{_table('size', sizes)}"
-
-
-def _table(what: str, rows: list[tuple[str, int, str]], per_row: int = 1) -> str:
-    height = math.ceil(len(rows) / per_row)
+def _table(what: str, scores: Sequence[Score]) -> str:
+    rows = [(score.name, score.num_gt, _words(what, score)) for score in scores]
+    height = math.ceil(len(rows) / (3 if len(rows) > _LONG_TABLE else 1))
     columns = [rows[start : start + height] for start in range(0, len(rows), height)]
-    lines = [
-        [cell for column in columns for cell in (column[i] if i < len(column) else ("", "", ""))]
-        for i in range(height)
-    ]
+    lines = [chain(*line) for line in zip_longest(*columns, fillvalue=("", "", ""))]
     headers = [what, "ground truths", "AP"] * len(columns)
     # As text: a class may be called "1e3".
     return tabulate(lines, headers, tablefmt="pipe", disable_numparse=True)
 
 
-def _ap(value: float, count: int, absent: str) -> str:
-    if not count:
-        return absent
-    return "not computed" if math.isnan(value) else f"{value:.1f}"
+def _words(what: str, score: Score) -> str:
+    if not score.num_gt:
+        return "none" if (what, score.name) == ("size", "all") else f"none of this {what}"
+    return "not computed" if math.isnan(score.ap) else f"{score.ap:.1f}"
