@@ -4,6 +4,7 @@ It differs from PANet's: the last convolutions are deformable, the finest level 
 no level is rectified but P6 before P7.
 """
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -39,15 +40,10 @@ class PAFPN(Backbone):
         """
         super().__init__()
         self.fpn = FPN(bottom_up, in_features, out_channels, norm=norm, top_block=None)
+        for lateral in self.fpn.lateral_convs:  # FPN gives them the norm as well
+            lateral.norm = None
+            lateral.bias = nn.Parameter(torch.zeros(out_channels))
         shapes = self.fpn.output_shape()
-        for name in shapes:
-            # FPN gives its laterals the norm as well.
-            in_channels = getattr(self.fpn, f"fpn_lateral{name[1:]}").in_channels
-            lateral = Conv2d(in_channels, out_channels, kernel_size=1)
-            setattr(self.fpn, f"fpn_lateral{name[1:]}", lateral)
-        self.fpn.lateral_convs = [
-            getattr(self.fpn, f"fpn_lateral{name[1:]}") for name in reversed(shapes)
-        ]
 
         def conv(stride: int) -> Conv2d:
             return Conv2d(

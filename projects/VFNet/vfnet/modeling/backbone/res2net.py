@@ -1,5 +1,7 @@
 """Res2Net v1d (https://arxiv.org/abs/1904.01169) as blocks and stem for Detectron2's `ResNet`."""
 
+from typing import Any
+
 import fvcore.nn.weight_init as weight_init
 import torch
 from detectron2.config import CfgNode
@@ -47,9 +49,9 @@ class Res2NetBlock(CNNBlockBase):
         width: int,
         scales: int,
         first: bool,
-        stride: int = 1,
-        norm: str = "BN",
-        deform: bool = False,
+        stride: int,
+        norm: str,
+        deform: bool,
     ):
         """
         Args:
@@ -118,25 +120,18 @@ def build_res2net(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     depth = resnets.DEPTH
     if depth not in BLOCKS_PER_STAGE or depth < 50:
         raise UserError(f"Res2Net needs MODEL.RESNETS.DEPTH 50, 101 or 152, got {depth}")
+
+    def block_arguments(index: int) -> dict[str, Any]:
+        return {
+            "block_class": Res2NetBlock,
+            "first_per_block": [True] + [False] * (BLOCKS_PER_STAGE[depth][index] - 1),
+            "width": res2net.BASE_WIDTH * 2**index,
+            "scales": res2net.SCALES,
+            "deform": is_deformable(resnets, index),
+        }
+
     stem = DeepStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)
-    stages = []
-    in_channels, out_channels = resnets.STEM_OUT_CHANNELS, resnets.RES2_OUT_CHANNELS
-    for index, num_blocks in enumerate(BLOCKS_PER_STAGE[depth]):
-        blocks = ResNet.make_stage(
-            Res2NetBlock,
-            num_blocks,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            first_per_block=[True] + [False] * (num_blocks - 1),
-            stride_per_block=[1 if index == 0 else 2] + [1] * (num_blocks - 1),
-            width=res2net.BASE_WIDTH * 2**index,
-            scales=res2net.SCALES,
-            norm=resnets.NORM,
-            deform=is_deformable(resnets, index),
-        )
-        in_channels, out_channels = out_channels, 2 * out_channels
-        stages.append(blocks)
-    return assemble_resnet(cfg, stem, stages)
+    return assemble_resnet(cfg, stem, block_arguments)
 
 
 @BACKBONE_REGISTRY.register()
