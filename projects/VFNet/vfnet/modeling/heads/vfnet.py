@@ -104,7 +104,8 @@ class VFNetHead(nn.Module):
         self.cls_pred = nn.Conv2d(conv_channels, num_classes, 3, padding=1)
         self.star_features = star_features
         self.refine_box = refine_box
-        self._init_weights(prior_prob)
+        init_convolutions(self)
+        nn.init.constant_(self.cls_pred.bias, bias_of_prior(prior_prob))
         use_fast_convolutions(self)
 
     @classmethod
@@ -123,13 +124,6 @@ class VFNetHead(nn.Module):
             "refine_box": vfnet.REFINE_BOX,
             "star_gradient_scale": vfnet.STAR_GRADIENT_SCALE,
         }
-
-    def _init_weights(self, prior_prob: float) -> None:
-        init_convolutions(self)
-        for module in self.modules():
-            if isinstance(module, StarDeformConv):
-                nn.init.normal_(module.weight, std=0.01)
-        nn.init.constant_(self.cls_pred.bias, bias_of_prior(prior_prob))
 
     def forward(self, features: list[Tensor]) -> HeadOutput:
         """Predict from the levels' features, (N, C, H, W) each."""

@@ -75,10 +75,6 @@ def atss_match_batch(
         locations: (P,) int64, ascending, image by image: location + image x R.
         gt_index: (P,) int64, into `gt_boxes`.
     """
-    if len(gt_boxes) == 0:
-        empty = torch.zeros(0, dtype=torch.int64, device=gt_boxes.device)
-        return empty, empty.clone()
-
     gt_boxes = gt_boxes.float()
     centres = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2  # (M, 2)
     first_location = image * sum(height * width for height, width in feature_sizes)
