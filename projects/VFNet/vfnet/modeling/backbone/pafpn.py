@@ -64,20 +64,16 @@ class PAFPN(Backbone):
             for _ in shapes
         )
         self.p6, self.p7 = conv(stride=2), conv(stride=2)
-        self._strides = [shape.stride for shape in shapes.values()]
-        self._strides += [2 * self._strides[-1], 4 * self._strides[-1]]
-        self._channels = out_channels
+        coarsest = max(shape.stride for shape in shapes.values())
+        strides = {name: shape.stride for name, shape in shapes.items()}
+        self._out_feature_strides = {**strides, "p6": 2 * coarsest, "p7": 4 * coarsest}
+        self._out_feature_channels = dict.fromkeys(self._out_feature_strides, out_channels)
+        self._out_features = list(self._out_feature_strides)
         init_neck(self, bottom_up)  # offset branches too: the reference's start at random here
 
     @property
     def size_divisibility(self) -> int:
         return self.fpn.size_divisibility
-
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return {
-            f"p{level}": ShapeSpec(channels=self._channels, stride=stride)
-            for level, stride in enumerate(self._strides, start=3)
-        }
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Compute the levels of images (N, 3, H, W), H and W multiples of `size_divisibility`."""
@@ -88,7 +84,7 @@ class PAFPN(Backbone):
         levels = [output(level) for output, level in zip(self.output, levels)]
         levels.append(self.p6(levels[-1]))
         levels.append(self.p7(F.relu(levels[-1])))
-        return dict(zip(self.output_shape(), levels))
+        return dict(zip(self._out_features, levels))
 
 
 @BACKBONE_REGISTRY.register()

@@ -55,10 +55,8 @@ class Res2NetBlock(CNNBlockBase):
     ):
         """
         Args:
-            width: channels of one scale.
-            scales: groups of channels; all but the last are convolved.
-            first: whether this is the first block of its stage.
-            stride: of a first block.
+            width, scales: channels of a group, and how many groups; all but the last are convolved.
+            first: whether this is the first block of its stage, which alone may have a stride.
             norm: a name of `get_norm`.
             deform: make the 3x3 convolutions DCNv2.
         """
@@ -113,8 +111,7 @@ def _conv(
 def build_res2net(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """The Res2Net that `MODEL.RESNETS` and `MODEL.RES2NET` describe.
 
-    `RES2NET.BASE_WIDTH` is the width of one scale in res2, doubled per stage; `NUM_GROUPS` and
-    `WIDTH_PER_GROUP` play no part.
+    `NUM_GROUPS` and `WIDTH_PER_GROUP` play no part.
     """
     resnets, res2net = cfg.MODEL.RESNETS, cfg.MODEL.RES2NET
     depth = resnets.DEPTH

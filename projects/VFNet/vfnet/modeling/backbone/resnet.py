@@ -34,14 +34,13 @@ BLOCKS_PER_STAGE = {
 
 
 class VFNetResNet(ResNet):
-    """Detectron2's ResNet with batch norms that may stay fixed, and a faster form of inference."""
+    """Detectron2's ResNet with batch norms that may stay fixed, and a faster form of inference.
+
+    `norm_eval`: batch norms keep their running statistics while it trains. Their scale and shift
+    still learn unless frozen, unlike in `FrozenBatchNorm2d`.
+    """
 
     def __init__(self, *args: Any, norm_eval: bool, **kwargs: Any):
-        """
-        Args:
-            norm_eval: batch norms keep their running statistics while it trains. Their scale and
-                shift still learn unless frozen, unlike in `FrozenBatchNorm2d`.
-        """
         super().__init__(*args, **kwargs)
         self.norm_eval = norm_eval
 

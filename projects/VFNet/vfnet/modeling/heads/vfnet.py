@@ -68,13 +68,9 @@ class VFNetHead(nn.Module):
     ):
         """
         Args:
-            in_channels: channels of every level.
-            strides: pixels a cell, of each level.
-            num_classes: K.
-            num_convs, conv_channels, norm: of both towers.
+            in_channels, strides: channels of every level, and pixels a cell of each.
+            num_convs, conv_channels, norm, deform_last_conv: of both towers, see `build_tower`.
             prior_prob: foreground probability that the class layer's bias starts from.
-            deform_last_conv: make the last convolution of both towers a DCNv2.
-            star_features, refine_box: switches of Table 3.
             star_gradient_scale: share of the gradient through the star's points into the box.
         """
         super().__init__()

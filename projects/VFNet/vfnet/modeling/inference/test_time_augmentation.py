@@ -27,9 +27,7 @@ class DetectorWithTTA(nn.Module):
     NMS_THRESH_TEST 0.65 (issue 16 of hyz-xmaster/VarifocalNet).
     """
 
-    def __init__(
-        self, model: nn.Module, resizes: Sequence[T.Augmentation], flip: bool = True
-    ) -> None:
+    def __init__(self, model: nn.Module, resizes: Sequence[T.Augmentation], flip: bool = True):
         """
         Args:
             model: a `LocationDetector`, possibly wrapped for several processes.

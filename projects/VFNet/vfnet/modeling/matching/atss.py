@@ -108,12 +108,8 @@ def _nearest_cells(
 
     The topk cells nearest a point, along one axis, are consecutive; those of the plane lie in the
     product of both runs, since whatever is farther along an axis has topk nearer cells before it.
-
-    Args:
-        centres: (M, 2).
-        height, width: (M,), the part of the level that belongs to the box's image. A smaller part
-            than the window has fewer cells; those outside it come last.
-        window: (rows, columns) that are searched: topk, or all that the level has.
+    Of a `window` (rows, columns) larger than the image's own part of the level, `height` and
+    `width` (M,), the cells outside that part come last.
     """
     first_row, distance_y = _window_along(centres[:, 1], height, window[0], stride, topk)
     first_column, distance_x = _window_along(centres[:, 0], width, window[1], stride, topk)
@@ -162,11 +158,7 @@ def _anchor_iou(points: Tensor, half_side: float, gt_boxes: Tensor) -> Tensor:
 
 
 def _best_claims(locations: Tensor, iou: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Of all positive (candidate, box) pairs keep the best box of each location.
-
-    Args:
-        locations, iou, positive: all (C, M).
-    """
+    """Of all positive (candidate, box) pairs, (C, M), keep the best box of each location."""
     gt_index, candidate = positive.T.nonzero(as_tuple=True)
     location, iou = locations[candidate, gt_index], iou[candidate, gt_index]
     # Two stable sorts: by location, within it by descending IoU, within that by box.
