@@ -4,14 +4,17 @@ It differs from PANet's: the last convolutions are deformable, the finest level 
 no level is rectified but P6 before P7.
 """
 
+from functools import partial
+
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.fpn import FPN
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...layers.conv_norm import conv_with_norm
 from ...layers.deform_conv import DeformConvWithOffset
 from .res2net import build_res2net
 from .resnet import init_neck
@@ -34,7 +37,6 @@ class PAFPN(Backbone):
         """
         Args:
             bottom_up: gives `in_features`, three maps of strides 8, 16 and 32.
-            out_channels: of every level.
             norm: a name of `get_norm`; "" for none.
             deform: make the last convolutions of P3 to P5 DCNv2.
         """
@@ -45,22 +47,12 @@ class PAFPN(Backbone):
             lateral.bias = nn.Parameter(torch.zeros(out_channels))
         shapes = self.fpn.output_shape()
 
-        def conv(stride: int) -> Conv2d:
-            return Conv2d(
-                out_channels,
-                out_channels,
-                kernel_size=3,
-                stride=stride,
-                padding=1,
-                bias=norm == "",
-                norm=get_norm(norm, out_channels),
-            )
-
+        conv = partial(conv_with_norm, out_channels, out_channels, norm)
         self.downsample = nn.ModuleList(conv(stride=2) for _ in range(len(shapes) - 1))
         self.output = nn.ModuleList(
             DeformConvWithOffset(out_channels, out_channels, norm=get_norm(norm, out_channels))
             if deform
-            else conv(stride=1)
+            else conv()
             for _ in shapes
         )
         self.p6, self.p7 = conv(stride=2), conv(stride=2)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError
+from ...layers.conv_norm import conv_with_norm
 from ...layers.deform_conv import DeformConvWithOffset
 from .resnet import BLOCKS_PER_STAGE, assemble_resnet, build_fpn, is_deformable
 
@@ -95,14 +96,9 @@ class Res2NetBlock(CNNBlockBase):
 def _conv(
     in_channels: int, out_channels: int, kernel_size: int, norm: str, stride: int = 1
 ) -> Conv2d:
-    conv = Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=kernel_size // 2,
-        bias=False,
-        norm=get_norm(norm, out_channels),
+    # As in Detectron2's ResNet there is no bias, even without a norm.
+    conv = conv_with_norm(
+        in_channels, out_channels, norm, kernel_size=kernel_size, stride=stride, bias=False
     )
     weight_init.c2_msra_fill(conv)
     return conv

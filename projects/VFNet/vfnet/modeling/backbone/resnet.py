@@ -66,12 +66,7 @@ class VFNetResNet(ResNet):
 
 @BACKBONE_REGISTRY.register()
 def build_vfnet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """ResNet or ResNeXt with FPN: P3 to P5 from `FPN.IN_FEATURES`, P6 and P7 from P5."""
-    return build_fpn(cfg, build_resnet(cfg, input_shape))
-
-
-def build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
-    """The ResNet that `MODEL.RESNETS` describes, of any width."""
+    """ResNet or ResNeXt of any width with FPN: P3 to P5 from `FPN.IN_FEATURES`, P6, P7 from P5."""
     resnets = cfg.MODEL.RESNETS
     if resnets.RES5_DILATION != 1:
         raise UserError(
@@ -79,7 +74,7 @@ def build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
             f"got {resnets.RES5_DILATION}"
         )
     stem = BasicStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)
-    return assemble_resnet(cfg, stem, partial(_block_arguments, resnets))
+    return build_fpn(cfg, assemble_resnet(cfg, stem, partial(_block_arguments, resnets)))
 
 
 def assemble_resnet(
@@ -146,18 +141,13 @@ def _block_arguments(resnets: CfgNode, index: int) -> dict[str, Any]:
                 "set MODEL.RESNETS.DEPTH to 50 or more, or leave these at their defaults"
             )
         return {"block_class": BasicBlock}
-    arguments = {
+    deformable = {"deform_modulated": True, "deform_num_groups": resnets.DEFORM_NUM_GROUPS}
+    return {
+        "block_class": DeformBottleneckBlock if deform else BottleneckBlock,
         "bottleneck_channels": resnets.NUM_GROUPS * resnets.WIDTH_PER_GROUP * 2**index,
         "num_groups": resnets.NUM_GROUPS,
         "stride_in_1x1": resnets.STRIDE_IN_1X1,
-    }
-    if not deform:
-        return {"block_class": BottleneckBlock, **arguments}
-    return {
-        "block_class": DeformBottleneckBlock,
-        "deform_modulated": True,
-        "deform_num_groups": resnets.DEFORM_NUM_GROUPS,
-        **arguments,
+        **(deformable if deform else {}),
     }
 
 

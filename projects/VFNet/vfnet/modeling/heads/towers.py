@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...errors import UserError
+from ...layers.conv_norm import conv_with_norm
 from ...layers.deform_conv import DeformConvWithOffset
 from ...layers.star_conv import StarDeformConv
 
@@ -32,10 +33,8 @@ def build_tower(
 
 
 def conv_norm_relu(in_channels: int, out_channels: int, norm: str) -> Conv2d:
-    """A 3x3 convolution, with a bias only where it has no norm."""
-    norm_layer = get_norm(norm, out_channels)
-    options = {"bias": norm_layer is None, "norm": norm_layer, "activation": F.relu_}
-    return Conv2d(in_channels, out_channels, kernel_size=3, padding=1, **options)
+    """A 3x3 convolution, its norm (or a bias where that is "") and a ReLU."""
+    return conv_with_norm(in_channels, out_channels, norm, activation=F.relu_)
 
 
 def level_scales(num_levels: int) -> nn.ParameterList:

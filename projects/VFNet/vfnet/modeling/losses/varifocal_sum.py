@@ -32,10 +32,7 @@ def varifocal_loss_sum(
         logits: (R, K).
         row, column: (P,) int64, places of the positive targets, each once.
         quality: (P,), their targets q > 0, which take no gradient.
-        alpha, gamma, iou_weighted: see `varifocal_loss`.
-
-    Returns:
-        scalar float32.
+        alpha, gamma, iou_weighted: see `varifocal_loss`; the sum is a float32 scalar.
     """
     x, quality = logits.detach().float(), quality.detach().float()
     flat = x.reshape(-1)

@@ -83,6 +83,7 @@ class LocationDetector(DenseDetector):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Everything but `head` and `matcher`, from the detector's own node."""
         node, prefix = detector_node(cfg), detector_key(cfg)
+        device = torch.device(cfg.MODEL.DEVICE).type
         if node.CLASS_NAMES and len(node.CLASS_NAMES) != node.NUM_CLASSES:
             raise UserError(
                 f"{prefix}.NUM_CLASSES is {node.NUM_CLASSES}, but CLASS_NAMES has "
@@ -120,11 +121,7 @@ class LocationDetector(DenseDetector):
                 node.SOFT_NMS_MIN_SCORE,
                 prefix=prefix,
             ),
-            "autocast_test": autocast_type(
-                f"{prefix}.PRECISION_TEST",
-                node.PRECISION_TEST,
-                torch.device(cfg.MODEL.DEVICE).type,
-            ),
+            "autocast_test": autocast_type(f"{prefix}.PRECISION_TEST", node.PRECISION_TEST, device),
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
