@@ -142,7 +142,6 @@ class _GatherInParts(Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor, kernel: Tensor) -> Tensor:
         ctx.save_for_backward(table, rows, weights, kernel)
-        table, weights = table.detach(), weights.detach()
         out = kernel.new_empty(len(rows), kernel.shape[1])
         for rows_part, weights_part, out_part in _parts(rows, weights, out):
             samples = _sample(table, rows_part, weights_part)

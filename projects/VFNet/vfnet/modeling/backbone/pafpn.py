@@ -45,19 +45,18 @@ class PAFPN(Backbone):
         for lateral in self.fpn.lateral_convs:  # FPN gives them the norm as well
             lateral.norm = None
             lateral.bias = nn.Parameter(torch.zeros(out_channels))
-        shapes = self.fpn.output_shape()
+        strides = {name: shape.stride for name, shape in self.fpn.output_shape().items()}
 
         conv = partial(conv_with_norm, out_channels, out_channels, norm)
-        self.downsample = nn.ModuleList(conv(stride=2) for _ in range(len(shapes) - 1))
+        self.downsample = nn.ModuleList(conv(stride=2) for _ in range(len(strides) - 1))
         self.output = nn.ModuleList(
             DeformConvWithOffset(out_channels, out_channels, norm=get_norm(norm, out_channels))
             if deform
             else conv()
-            for _ in shapes
+            for _ in strides
         )
         self.p6, self.p7 = conv(stride=2), conv(stride=2)
-        coarsest = max(shape.stride for shape in shapes.values())
-        strides = {name: shape.stride for name, shape in shapes.items()}
+        coarsest = max(strides.values())
         self._out_feature_strides = {**strides, "p6": 2 * coarsest, "p7": 4 * coarsest}
         self._out_feature_channels = dict.fromkeys(self._out_feature_strides, out_channels)
         self._out_features = list(self._out_feature_strides)

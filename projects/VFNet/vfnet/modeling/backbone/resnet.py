@@ -1,5 +1,6 @@
 """ResNet and ResNeXt with a feature pyramid, composed of Detectron2's pieces."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -153,7 +154,7 @@ def _block_arguments(resnets: CfgNode, index: int) -> dict[str, Any]:
 
 def _zero_init_residual(stages: list[list[nn.Module]]) -> None:
     """Start each block as the identity (https://arxiv.org/abs/1706.02677, section 5.1)."""
-    for block in (block for blocks in stages for block in blocks):
+    for block in itertools.chain.from_iterable(stages):
         norm = (block.conv2 if isinstance(block, BasicBlock) else block.conv3).norm
         if norm is None or not isinstance(norm.weight, nn.Parameter):
             raise UserError(

@@ -36,9 +36,7 @@ class DetectorWithTTA(nn.Module):
             flip: whether each scale is looked at a second time, mirrored left to right.
         """
         super().__init__()
-        if isinstance(model, DistributedDataParallel):
-            model = model.module
-        self.model = model
+        self.model = model.module if isinstance(model, DistributedDataParallel) else model
         self.resizes = list(resizes)
         self.flip = flip
         # Whoever restores this module's mode later restores the model's.
