@@ -116,7 +116,7 @@ def assemble_resnet(
     use_fast_convolutions(resnet)
     for module in resnet.modules():
         if type(module) is ModulatedDeformConv:
-            module.__class__ = AnyDeviceDeformConv
+            module.__class__ = AnyDeviceDeformConv  # its parameters and names stay
         elif isinstance(module, FrozenBatchNorm2d):
             # Counts nothing any more; converted weights have none, which would be warned of.
             module.num_batches_tracked = None

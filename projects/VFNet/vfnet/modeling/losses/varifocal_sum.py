@@ -34,7 +34,8 @@ def varifocal_loss_sum(
         quality: (P,), their targets q > 0, which take no gradient.
         alpha, gamma, iou_weighted: see `varifocal_loss`; the sum is a float32 scalar.
     """
-    x, quality = logits.detach().float(), quality.detach().float()
+    logits, quality = logits.float(), quality.detach().float()
+    x = logits.detach()
     flat = x.reshape(-1)
     # A GPU has no use for blocks, and pays for each launch.
     block = max(flat.numel(), 1) if flat.is_cuda else _BLOCK
@@ -49,7 +50,7 @@ def varifocal_loss_sum(
     total += torch.dot(weight, cross_entropy)
     gradient = gradient.view_as(x)
     gradient[row, column] = weight * (positive.sigmoid() - quality)
-    return _WithGradient.apply(logits.float(), total, gradient)
+    return _WithGradient.apply(logits, total, gradient)
 
 
 class _WithGradient(torch.autograd.Function):
