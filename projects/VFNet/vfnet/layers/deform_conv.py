@@ -5,7 +5,7 @@ float32 alone, is replaced by torchvision's, which runs forward and backward eve
 CPU by gathering, which is the faster form of the same sum (benchmarks/deform_conv.py).
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from detectron2.layers import Conv2d, ModulatedDeformConv
@@ -37,7 +37,18 @@ class AnyDeviceDeformConv(ModulatedDeformConv):
             out = gather_convolution(x, points, weight)
             out = out if bias is None else out + bias[:, None, None]
         else:
-            out = self._torchvision(x, offset, mask, weight, bias)
+            # Half precision would move the samples.
+            with torch.autocast(x.device.type, enabled=False):
+                out = deform_conv2d(
+                    x.float(),
+                    finite_offsets(offset, *x.shape[-2:]),
+                    weight,
+                    bias,
+                    stride=self.stride,
+                    padding=self.padding,
+                    dilation=self.dilation,
+                    mask=mask.float(),
+                )
         if norm is not None:
             out = norm(out)
         return out if self.activation is None else self.activation(out)
@@ -48,22 +59,6 @@ class AnyDeviceDeformConv(ModulatedDeformConv):
         plain = self.groups == self.deformable_groups == self.dilation == 1
         return x.device.type == "cpu" and plain and not exporting and x.numel() > 0
 
-    def _torchvision(
-        self, x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> Tensor:
-        # Half precision would move the samples.
-        with torch.autocast(x.device.type, enabled=False):
-            return deform_conv2d(
-                x.float(),
-                finite_offsets(offset, *x.shape[-2:]),
-                weight,
-                bias,
-                stride=self.stride,
-                padding=self.padding,
-                dilation=self.dilation,
-                mask=mask.float(),
-            )
-
 
 class DeformConvWithOffset(AnyDeviceDeformConv):
     """A 3x3 DCNv2 layer with its own offset branch, as in the last convolution of the towers.
@@ -72,25 +67,9 @@ class DeformConvWithOffset(AnyDeviceDeformConv):
     +-1 / sqrt(9 C), as mmcv's layer does.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        stride: int = 1,
-        norm: nn.Module | None = None,
-        activation: Callable[[Tensor], Tensor] | None = None,
-    ):
-        super().__init__(
-            in_channels,
-            out_channels,
-            3,
-            stride=stride,
-            padding=1,
-            bias=False,
-            norm=norm,
-            activation=activation,
-        )
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, **rest: Any):
+        """`rest`: norm and activation, as in `ModulatedDeformConv`."""
+        super().__init__(in_channels, out_channels, 3, stride=stride, padding=1, bias=False, **rest)
         self.offset = Conv2d(in_channels, 27, kernel_size=3, stride=stride, padding=1)
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)

@@ -7,10 +7,7 @@ from .winograd import conv2d
 
 
 class FastConv2d(Conv2d):
-    """Detectron2's `Conv2d` whose batch norm costs nothing while its statistics are fixed.
-
-    Parameters and names are that one's.
-    """
+    """Detectron2's `Conv2d` whose batch norm costs nothing while its statistics are fixed."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x (N, C, H, W), normalise, activate."""

@@ -73,16 +73,12 @@ def sampling_points(
     left, right, weight_left, weight_right = _neighbours(x, width)
     image = torch.arange(n, device=device).view(n, 1, 1, 1) * height
     top, bottom = (image + top) * width, (image + bottom) * width
-    rows = (top + left, top + right, bottom + left, bottom + right)
     if mask is not None:
         modulation = mask.float().permute(0, 2, 3, 1)  # (N, H, W, 9)
         weight_top, weight_bottom = weight_top * modulation, weight_bottom * modulation
-    weights = (
-        weight_top * weight_left,
-        weight_top * weight_right,
-        weight_bottom * weight_left,
-        weight_bottom * weight_right,
-    )
+    # Upper left, upper right, lower left, lower right.
+    rows = [row + column for row in (top, bottom) for column in (left, right)]
+    weights = [y * x for y in (weight_top, weight_bottom) for x in (weight_left, weight_right)]
     return SamplingPoints(
         torch.stack(rows, dim=-1).view(-1, 9, 4),
         torch.stack(weights, dim=-1).view(-1, 9, 4),
@@ -110,16 +106,11 @@ def gather_convolution(x: Tensor, points: SamplingPoints, weight: Tensor) -> Ten
     if n > 1 and x.device.type == "cpu" and not exporting:
         # One by one: each part of the backward pass gives a gradient of the whole table.
         parts = zip(x.split(1), points.rows.chunk(n), points.weights.chunk(n))
-        return torch.cat(
-            [
-                gather_convolution(
-                    image,
-                    SamplingPoints(rows - i * height * width, weights, points.size),
-                    weight,
-                )
-                for i, (image, rows, weights) in enumerate(parts)
-            ]
-        )
+        outputs = []
+        for i, (image, rows, weights) in enumerate(parts):
+            own_points = SamplingPoints(rows - i * height * width, weights, points.size)
+            outputs.append(gather_convolution(image, own_points, weight))
+        return torch.cat(outputs)
     # float32 even under autocast: bilinear weights in half precision would move every sample.
     table = x.float().permute(0, 2, 3, 1).reshape(-1, channels)
     kernel = weight.permute(2, 3, 1, 0).reshape(9 * channels, -1)
@@ -151,7 +142,6 @@ class _GatherInParts(Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor, kernel: Tensor) -> Tensor:
         ctx.save_for_backward(table, rows, weights, kernel)
-        table, weights = table.detach(), weights.detach()
         out = kernel.new_empty(len(rows), kernel.shape[1])
         for rows_part, weights_part, out_part in _parts(rows, weights, out):
             samples = _sample(table, rows_part, weights_part)

@@ -5,7 +5,7 @@ deformable convolution. Detectron2's kernel does that on CUDA in float32. Elsewh
 export, other devices) `gather_convolution` takes the same sum.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from detectron2 import _C
@@ -52,13 +52,8 @@ def kernel_runs(x: Tensor) -> bool:
 class StarDeformConv(ModulatedDeformConv):
     """3x3 deformable convolution at the star's points, without modulation and without bias."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        activation: Callable[[Tensor], Tensor] | None = None,
-    ):
-        super().__init__(in_channels, out_channels, 3, padding=1, bias=False, activation=activation)
+    def __init__(self, in_channels: int, out_channels: int, **rest: Any):
+        super().__init__(in_channels, out_channels, 3, padding=1, bias=False, **rest)
 
     def forward(self, x: Tensor, offset: Tensor, points: SamplingPoints | None = None) -> Tensor:
         """Convolve x (N, C, H, W) at `offset` (N, 18, H, W) -> (N, Cout, H, W).

@@ -13,8 +13,7 @@ def level_sizes(levels: list[Tensor]) -> list[tuple[int, int]]:
 
 def level_numbers(sizes: list[tuple[int, int]], device: torch.device) -> Tensor:
     """The level of each location of all levels of these (H, W) -> (R,) int64, ascending from 0."""
-    numbers = [torch.full((h * w,), i, device=device) for i, (h, w) in enumerate(sizes)]
-    return torch.cat(numbers)
+    return torch.cat([torch.full((h * w,), i, device=device) for i, (h, w) in enumerate(sizes)])
 
 
 def flatten_levels(levels: list[Tensor]) -> Tensor:

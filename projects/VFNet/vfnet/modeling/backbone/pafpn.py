@@ -4,13 +4,17 @@ It differs from PANet's: the last convolutions are deformable, the finest level 
 no level is rectified but P6 before P7.
 """
 
+from functools import partial
+
+import torch
 from detectron2.config import CfgNode
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.fpn import FPN
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...layers.conv_norm import conv_with_norm
 from ...layers.deform_conv import DeformConvWithOffset
 from .res2net import build_res2net
 from .resnet import init_neck
@@ -33,55 +37,34 @@ class PAFPN(Backbone):
         """
         Args:
             bottom_up: gives `in_features`, three maps of strides 8, 16 and 32.
-            out_channels: of every level.
             norm: a name of `get_norm`; "" for none.
             deform: make the last convolutions of P3 to P5 DCNv2.
         """
         super().__init__()
         self.fpn = FPN(bottom_up, in_features, out_channels, norm=norm, top_block=None)
-        shapes = self.fpn.output_shape()
-        for name in shapes:
-            # FPN gives its laterals the norm as well.
-            in_channels = getattr(self.fpn, f"fpn_lateral{name[1:]}").in_channels
-            lateral = Conv2d(in_channels, out_channels, kernel_size=1)
-            setattr(self.fpn, f"fpn_lateral{name[1:]}", lateral)
-        self.fpn.lateral_convs = [
-            getattr(self.fpn, f"fpn_lateral{name[1:]}") for name in reversed(shapes)
-        ]
+        for lateral in self.fpn.lateral_convs:  # FPN gives them the norm as well
+            lateral.norm = None
+            lateral.bias = nn.Parameter(torch.zeros(out_channels))
+        strides = {name: shape.stride for name, shape in self.fpn.output_shape().items()}
 
-        def conv(stride: int) -> Conv2d:
-            return Conv2d(
-                out_channels,
-                out_channels,
-                kernel_size=3,
-                stride=stride,
-                padding=1,
-                bias=norm == "",
-                norm=get_norm(norm, out_channels),
-            )
-
-        self.downsample = nn.ModuleList(conv(stride=2) for _ in range(len(shapes) - 1))
+        conv = partial(conv_with_norm, out_channels, out_channels, norm)
+        self.downsample = nn.ModuleList(conv(stride=2) for _ in range(len(strides) - 1))
         self.output = nn.ModuleList(
             DeformConvWithOffset(out_channels, out_channels, norm=get_norm(norm, out_channels))
             if deform
-            else conv(stride=1)
-            for _ in shapes
+            else conv()
+            for _ in strides
         )
         self.p6, self.p7 = conv(stride=2), conv(stride=2)
-        self._strides = [shape.stride for shape in shapes.values()]
-        self._strides += [2 * self._strides[-1], 4 * self._strides[-1]]
-        self._channels = out_channels
+        coarsest = max(strides.values())
+        self._out_feature_strides = {**strides, "p6": 2 * coarsest, "p7": 4 * coarsest}
+        self._out_feature_channels = dict.fromkeys(self._out_feature_strides, out_channels)
+        self._out_features = list(self._out_feature_strides)
         init_neck(self, bottom_up)  # offset branches too: the reference's start at random here
 
     @property
     def size_divisibility(self) -> int:
         return self.fpn.size_divisibility
-
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return {
-            f"p{level}": ShapeSpec(channels=self._channels, stride=stride)
-            for level, stride in enumerate(self._strides, start=3)
-        }
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Compute the levels of images (N, 3, H, W), H and W multiples of `size_divisibility`."""
@@ -92,7 +75,7 @@ class PAFPN(Backbone):
         levels = [output(level) for output, level in zip(self.output, levels)]
         levels.append(self.p6(levels[-1]))
         levels.append(self.p7(F.relu(levels[-1])))
-        return dict(zip(self.output_shape(), levels))
+        return dict(zip(self._out_features, levels))
 
 
 @BACKBONE_REGISTRY.register()

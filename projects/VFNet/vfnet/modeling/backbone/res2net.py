@@ -1,5 +1,7 @@
 """Res2Net v1d (https://arxiv.org/abs/1904.01169) as blocks and stem for Detectron2's `ResNet`."""
 
+from typing import Any
+
 import fvcore.nn.weight_init as weight_init
 import torch
 from detectron2.config import CfgNode
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError
+from ...layers.conv_norm import conv_with_norm
 from ...layers.deform_conv import DeformConvWithOffset
 from .resnet import BLOCKS_PER_STAGE, assemble_resnet, build_fpn, is_deformable
 
@@ -47,16 +50,14 @@ class Res2NetBlock(CNNBlockBase):
         width: int,
         scales: int,
         first: bool,
-        stride: int = 1,
-        norm: str = "BN",
-        deform: bool = False,
+        stride: int,
+        norm: str,
+        deform: bool,
     ):
         """
         Args:
-            width: channels of one scale.
-            scales: groups of channels; all but the last are convolved.
-            first: whether this is the first block of its stage.
-            stride: of a first block.
+            width, scales: channels of a group, and how many groups; all but the last are convolved.
+            first: whether this is the first block of its stage, which alone may have a stride.
             norm: a name of `get_norm`.
             deform: make the 3x3 convolutions DCNv2.
         """
@@ -95,14 +96,9 @@ class Res2NetBlock(CNNBlockBase):
 def _conv(
     in_channels: int, out_channels: int, kernel_size: int, norm: str, stride: int = 1
 ) -> Conv2d:
-    conv = Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=kernel_size // 2,
-        bias=False,
-        norm=get_norm(norm, out_channels),
+    # As in Detectron2's ResNet there is no bias, even without a norm.
+    conv = conv_with_norm(
+        in_channels, out_channels, norm, kernel_size=kernel_size, stride=stride, bias=False
     )
     weight_init.c2_msra_fill(conv)
     return conv
@@ -111,32 +107,24 @@ def _conv(
 def build_res2net(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """The Res2Net that `MODEL.RESNETS` and `MODEL.RES2NET` describe.
 
-    `RES2NET.BASE_WIDTH` is the width of one scale in res2, doubled per stage; `NUM_GROUPS` and
-    `WIDTH_PER_GROUP` play no part.
+    `NUM_GROUPS` and `WIDTH_PER_GROUP` play no part.
     """
     resnets, res2net = cfg.MODEL.RESNETS, cfg.MODEL.RES2NET
     depth = resnets.DEPTH
     if depth not in BLOCKS_PER_STAGE or depth < 50:
         raise UserError(f"Res2Net needs MODEL.RESNETS.DEPTH 50, 101 or 152, got {depth}")
+
+    def block_arguments(index: int) -> dict[str, Any]:
+        return {
+            "block_class": Res2NetBlock,
+            "first_per_block": [True] + [False] * (BLOCKS_PER_STAGE[depth][index] - 1),
+            "width": res2net.BASE_WIDTH * 2**index,
+            "scales": res2net.SCALES,
+            "deform": is_deformable(resnets, index),
+        }
+
     stem = DeepStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)
-    stages = []
-    in_channels, out_channels = resnets.STEM_OUT_CHANNELS, resnets.RES2_OUT_CHANNELS
-    for index, num_blocks in enumerate(BLOCKS_PER_STAGE[depth]):
-        blocks = ResNet.make_stage(
-            Res2NetBlock,
-            num_blocks,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            first_per_block=[True] + [False] * (num_blocks - 1),
-            stride_per_block=[1 if index == 0 else 2] + [1] * (num_blocks - 1),
-            width=res2net.BASE_WIDTH * 2**index,
-            scales=res2net.SCALES,
-            norm=resnets.NORM,
-            deform=is_deformable(resnets, index),
-        )
-        in_channels, out_channels = out_channels, 2 * out_channels
-        stages.append(blocks)
-    return assemble_resnet(cfg, stem, stages)
+    return assemble_resnet(cfg, stem, block_arguments)
 
 
 @BACKBONE_REGISTRY.register()

@@ -1,10 +1,13 @@
 """ResNet and ResNeXt with a feature pyramid, composed of Detectron2's pieces."""
 
+import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.layers import FrozenBatchNorm2d, ModulatedDeformConv, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone.fpn import FPN, LastLevelP6P7
 from detectron2.modeling.backbone.resnet import (
@@ -32,14 +35,13 @@ BLOCKS_PER_STAGE = {
 
 
 class VFNetResNet(ResNet):
-    """Detectron2's ResNet with batch norms that may stay fixed, and a faster form of inference."""
+    """Detectron2's ResNet with batch norms that may stay fixed, and a faster form of inference.
+
+    `norm_eval`: batch norms keep their running statistics while it trains. Their scale and shift
+    still learn unless frozen, unlike in `FrozenBatchNorm2d`.
+    """
 
     def __init__(self, *args: Any, norm_eval: bool, **kwargs: Any):
-        """
-        Args:
-            norm_eval: batch norms keep their running statistics while it trains. Their scale and
-                shift still learn unless frozen, unlike in `FrozenBatchNorm2d`.
-        """
         super().__init__(*args, **kwargs)
         self.norm_eval = norm_eval
 
@@ -63,35 +65,9 @@ class VFNetResNet(ResNet):
         return self
 
 
-class AnyDeviceDeformBottleneckBlock(DeformBottleneckBlock):
-    """Detectron2's block with DCNv2 (names included), its deformable layer on every device."""
-
-    def __init__(self, in_channels: int, out_channels: int, **kwargs: Any):
-        super().__init__(in_channels, out_channels, deform_modulated=True, **kwargs)
-        compiled = self.conv2
-        self.conv2 = AnyDeviceDeformConv(
-            compiled.in_channels,
-            compiled.out_channels,
-            kernel_size=3,
-            stride=compiled.stride,
-            padding=compiled.padding,
-            dilation=compiled.dilation,
-            groups=compiled.groups,
-            deformable_groups=compiled.deformable_groups,
-            bias=False,
-            norm=compiled.norm,
-        )
-        self.conv2.weight = compiled.weight
-
-
 @BACKBONE_REGISTRY.register()
 def build_vfnet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """ResNet or ResNeXt with FPN: P3 to P5 from `FPN.IN_FEATURES`, P6 and P7 from P5."""
-    return build_fpn(cfg, build_resnet(cfg, input_shape))
-
-
-def build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
-    """The ResNet that `MODEL.RESNETS` describes, of any width."""
+    """ResNet or ResNeXt of any width with FPN: P3 to P5 from `FPN.IN_FEATURES`, P6, P7 from P5."""
     resnets = cfg.MODEL.RESNETS
     if resnets.RES5_DILATION != 1:
         raise UserError(
@@ -99,37 +75,49 @@ def build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
             f"got {resnets.RES5_DILATION}"
         )
     stem = BasicStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)
+    return build_fpn(cfg, assemble_resnet(cfg, stem, partial(_block_arguments, resnets)))
+
+
+def assemble_resnet(
+    cfg: CfgNode, stem: nn.Module, block_arguments: Callable[[int], dict[str, Any]]
+) -> ResNet:
+    """A ResNet of this stem and four stages, its other numbers as configured.
+
+    `block_arguments` gives what `ResNet.make_stage` has to know of the blocks of a stage (index 0
+    is res2), besides their channels, strides and norm.
+    """
+    resnets = cfg.MODEL.RESNETS
+    if resnets.DEPTH not in BLOCKS_PER_STAGE:
+        raise UserError(
+            f"MODEL.RESNETS.DEPTH must be one of {sorted(BLOCKS_PER_STAGE)}, got {resnets.DEPTH}"
+        )
     stages = []
     in_channels, out_channels = resnets.STEM_OUT_CHANNELS, resnets.RES2_OUT_CHANNELS
-    for index, num_blocks in enumerate(_blocks_per_stage(resnets.DEPTH)):
-        first_stride = 1 if index == 0 else 2
+    for index, num_blocks in enumerate(BLOCKS_PER_STAGE[resnets.DEPTH]):
         blocks = ResNet.make_stage(
             num_blocks=num_blocks,
-            stride_per_block=[first_stride] + [1] * (num_blocks - 1),
+            stride_per_block=[1 if index == 0 else 2] + [1] * (num_blocks - 1),
             in_channels=in_channels,
             out_channels=out_channels,
             norm=resnets.NORM,
-            **_block_arguments(resnets, index),
+            **block_arguments(index),
         )
         in_channels, out_channels = out_channels, 2 * out_channels
         stages.append(blocks)
-    return assemble_resnet(cfg, stem, stages)
-
-
-def assemble_resnet(cfg: CfgNode, stem: nn.Module, stages: list[list[nn.Module]]) -> ResNet:
-    """A ResNet of these parts: its start, outputs, frozen stages and batch norms as configured."""
-    if cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL:
+    if resnets.ZERO_INIT_RESIDUAL:
         _zero_init_residual(stages)
     resnet = VFNetResNet(
         stem,
         stages,
-        out_features=cfg.MODEL.RESNETS.OUT_FEATURES,
+        out_features=resnets.OUT_FEATURES,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
         norm_eval=norms_are_fixed(cfg),
     )
     use_fast_convolutions(resnet)
     for module in resnet.modules():
-        if isinstance(module, FrozenBatchNorm2d):
+        if type(module) is ModulatedDeformConv:
+            module.__class__ = AnyDeviceDeformConv  # its parameters and names stay
+        elif isinstance(module, FrozenBatchNorm2d):
             # Counts nothing any more; converted weights have none, which would be warned of.
             module.num_batches_tracked = None
     return resnet
@@ -145,16 +133,7 @@ def is_deformable(resnets: CfgNode, index: int) -> bool:
     return resnets.DEFORM_ON_PER_STAGE[index]
 
 
-def _blocks_per_stage(depth: int) -> tuple:
-    if depth not in BLOCKS_PER_STAGE:
-        raise UserError(
-            f"MODEL.RESNETS.DEPTH must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth}"
-        )
-    return BLOCKS_PER_STAGE[depth]
-
-
 def _block_arguments(resnets: CfgNode, index: int) -> dict[str, Any]:
-    """What `ResNet.make_stage` needs to know of the blocks of a stage (index 0 is res2)."""
     deform = is_deformable(resnets, index)
     if resnets.DEPTH < 50:
         if deform or resnets.NUM_GROUPS > 1:
@@ -163,23 +142,19 @@ def _block_arguments(resnets: CfgNode, index: int) -> dict[str, Any]:
                 "set MODEL.RESNETS.DEPTH to 50 or more, or leave these at their defaults"
             )
         return {"block_class": BasicBlock}
-    arguments = {
+    deformable = {"deform_modulated": True, "deform_num_groups": resnets.DEFORM_NUM_GROUPS}
+    return {
+        "block_class": DeformBottleneckBlock if deform else BottleneckBlock,
         "bottleneck_channels": resnets.NUM_GROUPS * resnets.WIDTH_PER_GROUP * 2**index,
         "num_groups": resnets.NUM_GROUPS,
         "stride_in_1x1": resnets.STRIDE_IN_1X1,
-    }
-    if not deform:
-        return {"block_class": BottleneckBlock, **arguments}
-    return {
-        "block_class": AnyDeviceDeformBottleneckBlock,
-        "deform_num_groups": resnets.DEFORM_NUM_GROUPS,
-        **arguments,
+        **(deformable if deform else {}),
     }
 
 
 def _zero_init_residual(stages: list[list[nn.Module]]) -> None:
     """Start each block as the identity (https://arxiv.org/abs/1706.02677, section 5.1)."""
-    for block in (block for blocks in stages for block in blocks):
+    for block in itertools.chain.from_iterable(stages):
         norm = (block.conv2 if isinstance(block, BasicBlock) else block.conv3).norm
         if norm is None or not isinstance(norm.weight, nn.Parameter):
             raise UserError(
@@ -201,8 +176,7 @@ def build_fpn(cfg: CfgNode, bottom_up: ResNet) -> FPN:
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
     init_neck(fpn, bottom_up)
-    for conv in (*fpn.lateral_convs, *fpn.output_convs):
-        use_fast_convolutions(conv)
+    use_fast_convolutions(fpn)
     return fpn
 
 

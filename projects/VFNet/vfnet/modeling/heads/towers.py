@@ -1,15 +1,17 @@
 """What the heads of dense detectors are made of: towers of convolutions, and how they start."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from ...errors import UserError
+from ...layers.conv_norm import conv_with_norm
 from ...layers.deform_conv import DeformConvWithOffset
+from ...layers.star_conv import StarDeformConv
 
 
 def build_tower(
@@ -31,18 +33,8 @@ def build_tower(
 
 
 def conv_norm_relu(in_channels: int, out_channels: int, norm: str) -> Conv2d:
-    """A 3x3 convolution, with a bias only where it has no norm."""
-    norm_layer: nn.Module | None = get_norm(norm, out_channels)
-    activation: Callable[[Tensor], Tensor] = F.relu_
-    return Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=3,
-        padding=1,
-        bias=norm_layer is None,
-        norm=norm_layer,
-        activation=activation,
-    )
+    """A 3x3 convolution, its norm (or a bias where that is "") and a ReLU."""
+    return conv_with_norm(in_channels, out_channels, norm, activation=F.relu_)
 
 
 def level_scales(num_levels: int) -> nn.ParameterList:
@@ -51,10 +43,13 @@ def level_scales(num_levels: int) -> nn.ParameterList:
 
 
 def init_convolutions(head: nn.Module, std: float = 0.01) -> None:
-    """Start every plain convolution at normal weights and bias 0, offset branches apart."""
+    """Start convolutions, plain or at a star, at normal weights and bias 0.
+
+    DCNv2 layers start as they are.
+    """
     for name, module in head.named_modules():
         offset_branch = name.endswith(".offset")  # starts at zero, see DeformConvWithOffset
-        if isinstance(module, nn.Conv2d) and not offset_branch:
+        if isinstance(module, (nn.Conv2d, StarDeformConv)) and not offset_branch:
             nn.init.normal_(module.weight, std=std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

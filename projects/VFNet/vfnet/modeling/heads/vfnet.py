@@ -68,13 +68,9 @@ class VFNetHead(nn.Module):
     ):
         """
         Args:
-            in_channels: channels of every level.
-            strides: pixels a cell, of each level.
-            num_classes: K.
-            num_convs, conv_channels, norm: of both towers.
+            in_channels, strides: channels of every level, and pixels a cell of each.
+            num_convs, conv_channels, norm, deform_last_conv: of both towers, see `build_tower`.
             prior_prob: foreground probability that the class layer's bias starts from.
-            deform_last_conv: make the last convolution of both towers a DCNv2.
-            star_features, refine_box: switches of Table 3.
             star_gradient_scale: share of the gradient through the star's points into the box.
         """
         super().__init__()
@@ -104,7 +100,8 @@ class VFNetHead(nn.Module):
         self.cls_pred = nn.Conv2d(conv_channels, num_classes, 3, padding=1)
         self.star_features = star_features
         self.refine_box = refine_box
-        self._init_weights(prior_prob)
+        init_convolutions(self)
+        nn.init.constant_(self.cls_pred.bias, bias_of_prior(prior_prob))
         use_fast_convolutions(self)
 
     @classmethod
@@ -123,13 +120,6 @@ class VFNetHead(nn.Module):
             "refine_box": vfnet.REFINE_BOX,
             "star_gradient_scale": vfnet.STAR_GRADIENT_SCALE,
         }
-
-    def _init_weights(self, prior_prob: float) -> None:
-        init_convolutions(self)
-        for module in self.modules():
-            if isinstance(module, StarDeformConv):
-                nn.init.normal_(module.weight, std=0.01)
-        nn.init.constant_(self.cls_pred.bias, bias_of_prior(prior_prob))
 
     def forward(self, features: list[Tensor]) -> HeadOutput:
         """Predict from the levels' features, (N, C, H, W) each."""

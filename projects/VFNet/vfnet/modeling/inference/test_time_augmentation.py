@@ -27,9 +27,7 @@ class DetectorWithTTA(nn.Module):
     NMS_THRESH_TEST 0.65 (issue 16 of hyz-xmaster/VarifocalNet).
     """
 
-    def __init__(
-        self, model: nn.Module, resizes: Sequence[T.Augmentation], flip: bool = True
-    ) -> None:
+    def __init__(self, model: nn.Module, resizes: Sequence[T.Augmentation], flip: bool = True):
         """
         Args:
             model: a `LocationDetector`, possibly wrapped for several processes.
@@ -38,9 +36,7 @@ class DetectorWithTTA(nn.Module):
             flip: whether each scale is looked at a second time, mirrored left to right.
         """
         super().__init__()
-        if isinstance(model, DistributedDataParallel):
-            model = model.module
-        self.model = model
+        self.model = model.module if isinstance(model, DistributedDataParallel) else model
         self.resizes = list(resizes)
         self.flip = flip
         # Whoever restores this module's mode later restores the model's.
@@ -69,10 +65,10 @@ class DetectorWithTTA(nn.Module):
     def _detect(self, item: dict[str, Any]) -> Instances:
         height = item.get("height", item["image"].shape[1])
         width = item.get("width", item["image"].shape[2])
-        found = [
-            to_original(candidates_of(self.model, view), view.shape[1:], (height, width), mirrored)
-            for view, mirrored in self._views(item["image"])
-        ]
+        found = []
+        for view, mirrored in self._views(item["image"]):
+            (candidates,) = self.model.candidates(*self.model.predict([{"image": view}]))
+            found.append(to_original(candidates, view.shape[1:], (height, width), mirrored))
         candidates = Candidates(*(torch.cat(parts) for parts in zip(*found)))
         instances = self.model.suppress(candidates, (height, width))
         return detector_postprocess(instances, height, width)
@@ -86,12 +82,6 @@ class DetectorWithTTA(nn.Module):
             yield view, False
             if self.flip:
                 yield view.flip(2), True
-
-
-def candidates_of(model: nn.Module, view: Tensor) -> Candidates:
-    """What suppression chooses from in one image (C, h, w), in its pixels."""
-    (candidates,) = model.candidates(*model.predict([{"image": view}]))
-    return candidates
 
 
 def to_original(

@@ -20,14 +20,12 @@ def iou_and_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> tuple[Ten
     boxes, targets = boxes.float(), targets.float()
     low, high = boxes[:, :2], boxes[:, 2:]
     target_low, target_high = targets[:, :2], targets[:, 2:]
-    intersection = (
-        (torch.minimum(high, target_high) - torch.maximum(low, target_low)).clamp(min=0).prod(dim=1)
-    )
+    overlap = torch.minimum(high, target_high) - torch.maximum(low, target_low)
+    intersection = overlap.clamp(min=0).prod(dim=1)
     union = (high - low).prod(dim=1) + (target_high - target_low).prod(dim=1) - intersection
     iou = intersection / union.clamp(min=eps)
-    enclosing = (
-        (torch.maximum(high, target_high) - torch.minimum(low, target_low)).clamp(min=0).prod(dim=1)
-    )
+    hull = torch.maximum(high, target_high) - torch.minimum(low, target_low)
+    enclosing = hull.clamp(min=0).prod(dim=1)
     return iou, iou - (enclosing - union) / enclosing.clamp(min=eps)
 
 

@@ -32,53 +32,40 @@ def varifocal_loss_sum(
         logits: (R, K).
         row, column: (P,) int64, places of the positive targets, each once.
         quality: (P,), their targets q > 0, which take no gradient.
-        alpha, gamma, iou_weighted: see `varifocal_loss`.
-
-    Returns:
-        scalar float32.
+        alpha, gamma, iou_weighted: see `varifocal_loss`; the sum is a float32 scalar.
     """
-    return _VarifocalSum.apply(
-        logits.float(), row, column, quality.detach().float(), alpha, gamma, iou_weighted
-    )
+    logits, quality = logits.float(), quality.detach().float()
+    x = logits.detach()
+    flat = x.reshape(-1)
+    # A GPU has no use for blocks, and pays for each launch.
+    block = max(flat.numel(), 1) if flat.is_cuda else _BLOCK
+    gradient = torch.empty_like(flat)
+    blocks = zip(flat.split(block), gradient.split(block))
+    total = torch.stack([_negatives(*pair, alpha, gamma) for pair in blocks]).sum()
+
+    positive = x[row, column]
+    total -= _negatives(positive, torch.empty_like(positive), alpha, gamma)
+    weight = quality if iou_weighted else torch.ones_like(quality)
+    cross_entropy = F.binary_cross_entropy_with_logits(positive, quality, reduction="none")
+    total += torch.dot(weight, cross_entropy)
+    gradient = gradient.view_as(x)
+    gradient[row, column] = weight * (positive.sigmoid() - quality)
+    return _WithGradient.apply(logits, total, gradient)
 
 
-class _VarifocalSum(torch.autograd.Function):
+class _WithGradient(torch.autograd.Function):
+    """A scalar whose gradient with respect to the logits is known already."""
+
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any,
-        logits: Tensor,
-        row: Tensor,
-        column: Tensor,
-        quality: Tensor,
-        alpha: float,
-        gamma: float,
-        iou_weighted: bool,
-    ) -> Tensor:
-        flat = logits.reshape(-1)
-        # A GPU has no use for blocks, and pays for each launch.
-        block = max(flat.numel(), 1) if flat.is_cuda else _BLOCK
-        gradient = torch.empty_like(flat)
-        sums = [
-            _negatives(x, out, alpha, gamma)
-            for x, out in zip(flat.split(block), gradient.split(block))
-        ]
-        total = torch.stack(sums).sum()
-
-        positive = logits[row, column]
-        total -= _negatives(positive, torch.empty_like(positive), alpha, gamma)
-        weight = quality if iou_weighted else torch.ones_like(quality)
-        cross_entropy = F.binary_cross_entropy_with_logits(positive, quality, reduction="none")
-        total += torch.dot(weight, cross_entropy)
-        gradient = gradient.view_as(logits)
-        gradient[row, column] = weight * (positive.sigmoid() - quality)
+    def forward(ctx: Any, logits: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
         ctx.save_for_backward(gradient)
-        return total
+        return value
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple:  # type: ignore[override]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_output, None, None, None, None, None, None
+        return gradient * grad_output, None, None
 
 
 def _negatives(logits: Tensor, gradient: Tensor, alpha: float, gamma: float) -> Tensor:

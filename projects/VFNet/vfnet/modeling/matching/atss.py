@@ -41,11 +41,10 @@ def atss_match(
         locations, gt_index: both (P,) int64; locations ascending, numbered level by level, row by
         row over `feature_sizes`.
     """
-    own_sizes = feature_sizes if valid_sizes is None else valid_sizes
     return atss_match_batch(
         gt_boxes,
         torch.zeros(len(gt_boxes), dtype=torch.int64, device=gt_boxes.device),
-        torch.tensor([own_sizes], dtype=torch.int64, device=gt_boxes.device),
+        torch.tensor([valid_sizes or feature_sizes], dtype=torch.int64, device=gt_boxes.device),
         feature_sizes,
         strides,
         topk,
@@ -75,18 +74,13 @@ def atss_match_batch(
         locations: (P,) int64, ascending, image by image: location + image x R.
         gt_index: (P,) int64, into `gt_boxes`.
     """
-    if len(gt_boxes) == 0:
-        empty = torch.zeros(0, dtype=torch.int64, device=gt_boxes.device)
-        return empty, empty.clone()
-
     gt_boxes = gt_boxes.float()
     centres = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2  # (M, 2)
     first_location = image * sum(height * width for height, width in feature_sizes)
     locations, ious, inside, exists = [], [], [], []
     for level, ((height, width), stride) in enumerate(zip(feature_sizes, strides)):
-        window = (min(topk, height), min(topk, width))
         own_height, own_width = valid_sizes[image, level].unbind(dim=1)  # (M,) each
-        row, column = _nearest_cells(centres, own_height, own_width, window, stride, topk)
+        row, column = _nearest_cells(centres, own_height, own_width, stride, topk)
         points = torch.stack((column, row), dim=-1) * float(stride)  # (k, M, 2)
         locations.append(first_location + row * width + column)
         ious.append(_anchor_iou(points, anchor_scale * stride / 2, gt_boxes))
@@ -101,48 +95,35 @@ def atss_match_batch(
 
 
 def _nearest_cells(
-    centres: Tensor,
-    height: Tensor,
-    width: Tensor,
-    window: tuple[int, int],
-    stride: int,
-    topk: int,
+    centres: Tensor, height: Tensor, width: Tensor, stride: int, topk: int
 ) -> tuple[Tensor, Tensor]:
     """The cells of a level nearest each centre -> row, column, both (k, M) int64.
 
     The topk cells nearest a point, along one axis, are consecutive; those of the plane lie in the
     product of both runs, since whatever is farther along an axis has topk nearer cells before it.
-
-    Args:
-        centres: (M, 2).
-        height, width: (M,), the part of the level that belongs to the box's image. A smaller part
-            than the window has fewer cells; those outside it come last.
-        window: (rows, columns) that are searched: topk, or all that the level has.
+    Where the image's own part of the level, `height` and `width` (M,), has fewer cells, others
+    come last.
     """
-    first_row, distance_y = _window_along(centres[:, 1], height, window[0], stride, topk)
-    first_column, distance_x = _window_along(centres[:, 0], width, window[1], stride, topk)
+    first_row, distance_y = _window_along(centres[:, 1], height, stride, topk)
+    first_column, distance_x = _window_along(centres[:, 0], width, stride, topk)
     distance = (distance_x.square()[:, None, :] + distance_y.square()[:, :, None]).sqrt()
     # Floats that are not negative sort as their bits do. With the cell's number behind them, which
     # ascends with its location, the lower location wins where distances tie.
-    num_cells = window[0] * window[1]
-    order = torch.arange(num_cells, device=centres.device)
-    key = distance.view(torch.int32).flatten(1).long() * num_cells + order  # (M, cells)
-    cell = key.topk(min(topk, num_cells), largest=False).values % num_cells  # (M, k)
-    row = first_row[:, None] + torch.div(cell, window[1], rounding_mode="floor")
-    column = first_column[:, None] + cell % window[1]
+    order = torch.arange(topk**2, device=centres.device)
+    key = distance.view(torch.int32).flatten(1).long() * topk**2 + order  # (M, cells)
+    cell = key.topk(topk, largest=False).values % topk**2  # (M, k)
+    row, column = first_row[:, None] + cell // topk, first_column[:, None] + cell % topk
     return row.T, column.T
 
 
-def _window_along(
-    centre: Tensor, size: Tensor, window: int, stride: int, topk: int
-) -> tuple[Tensor, Tensor]:
-    """Where a window begins along one axis (M,), and its cells' distances in pixels (M, window).
+def _window_along(centre: Tensor, size: Tensor, stride: int, topk: int) -> tuple[Tensor, Tensor]:
+    """Where topk cells begin along one axis (M,), and their distances in pixels (M, topk).
 
     `centre` and `size`, the cells that there are, are (M,); other cells are infinitely far.
     """
     first = (centre / stride - topk / 2).ceil().clamp(min=0)
     first = torch.minimum(first, (size - topk).clamp(min=0)).long()
-    cell = first[:, None] + torch.arange(window, device=centre.device)
+    cell = first[:, None] + torch.arange(topk, device=centre.device)
     distance = cell * stride - centre[:, None]
     return first, distance.masked_fill_(cell >= size[:, None], float("inf"))
 
@@ -166,17 +147,12 @@ def _anchor_iou(points: Tensor, half_side: float, gt_boxes: Tensor) -> Tensor:
 
 
 def _best_claims(locations: Tensor, iou: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Of all positive (candidate, box) pairs keep the best box of each location.
-
-    Args:
-        locations, iou, positive: all (C, M).
-    """
+    """Of all positive (candidate, box) pairs, (C, M), keep the best box of each location."""
     gt_index, candidate = positive.T.nonzero(as_tuple=True)
     location, iou = locations[candidate, gt_index], iou[candidate, gt_index]
     # Two stable sorts: by location, within it by descending IoU, within that by box.
     order = iou.argsort(descending=True, stable=True)
     order = order[location[order].argsort(stable=True)]
     location, gt_index = location[order], gt_index[order]
-    first = torch.ones_like(location, dtype=torch.bool)
-    first[1:] = location[1:] != location[:-1]
+    first = location.diff(prepend=location.new_tensor([-1])) != 0
     return location[first], gt_index[first]

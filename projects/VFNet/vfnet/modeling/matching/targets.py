@@ -1,7 +1,7 @@
 """What the locations of a batch learn: the assignments of its images, put together."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from detectron2.structures import Instances
@@ -12,17 +12,8 @@ from ...utils.device import to_device
 Size = tuple[int, int]  # height, width
 
 
-class Matcher(Protocol):
-    """Which locations of a batch learn which box: `atss_match_batch` with its own numbers set."""
-
-    def __call__(
-        self,
-        gt_boxes: Tensor,
-        image: Tensor,
-        valid_sizes: Tensor,
-        feature_sizes: Sequence[Size],
-        strides: Sequence[int],
-    ) -> tuple[Tensor, Tensor]: ...
+# Which locations of a batch learn which box: `atss_match_batch` with its own numbers set.
+Matcher = Callable[[Tensor, Tensor, Tensor, Sequence[Size], Sequence[int]], tuple[Tensor, Tensor]]
 
 
 class Targets(NamedTuple):
@@ -68,9 +59,8 @@ def assign_targets(
     device = gt_instances[0].gt_boxes.device
     gt_boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances])
     gt_classes = torch.cat([gt.gt_classes for gt in gt_instances])
-    counts = torch.tensor([len(gt) for gt in gt_instances], device=device)
-    image = torch.arange(len(gt_instances), device=device).repeat_interleave(
-        counts, output_size=len(gt_boxes)
+    image = torch.cat(
+        [torch.full((len(gt),), i, device=device) for i, gt in enumerate(gt_instances)]
     )
     valid_sizes = torch.tensor(
         [own_sizes(size, feature_sizes, strides, size_divisibility) for size in image_sizes],

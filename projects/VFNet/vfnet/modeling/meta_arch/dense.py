@@ -60,16 +60,10 @@ class LocationDetector(DenseDetector):
             backbone, head_in_features, pixel_mean, pixel_std: as in `DenseDetector`.
             head: features -> predictions, of which the subclass knows more.
             num_classes: K.
-
-            # Assignment and loss parameters:
             matcher: which locations learn which box.
-            classification_loss: see `build_classification_loss`.
+            classification_loss, candidate_rule, suppression: see what builds them.
             cls_loss_weight, box_loss_weight: factors of the losses.
-
-            # Inference parameters:
-            candidate_rule: see `build_candidate_rule`.
-            suppression: see `build_suppression`.
-            autocast_test: what autocast computes in; None: whatever is on.
+            autocast_test: what autocast computes in at inference; None: whatever is on.
         """
         super().__init__(
             backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
@@ -89,6 +83,7 @@ class LocationDetector(DenseDetector):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Everything but `head` and `matcher`, from the detector's own node."""
         node, prefix = detector_node(cfg), detector_key(cfg)
+        device = torch.device(cfg.MODEL.DEVICE).type
         if node.CLASS_NAMES and len(node.CLASS_NAMES) != node.NUM_CLASSES:
             raise UserError(
                 f"{prefix}.NUM_CLASSES is {node.NUM_CLASSES}, but CLASS_NAMES has "
@@ -100,7 +95,6 @@ class LocationDetector(DenseDetector):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "num_classes": node.NUM_CLASSES,
-            # Loss parameters:
             "classification_loss": build_classification_loss(
                 node.CLS_LOSS,
                 prefix=prefix,
@@ -113,7 +107,6 @@ class LocationDetector(DenseDetector):
             ),
             "cls_loss_weight": node.CLS_LOSS_WEIGHT,
             "box_loss_weight": node.BOX_LOSS_WEIGHT,
-            # Inference parameters:
             "candidate_rule": build_candidate_rule(
                 node.CANDIDATE_TEST,
                 node.SCORE_THRESH_TEST,
@@ -128,11 +121,7 @@ class LocationDetector(DenseDetector):
                 node.SOFT_NMS_MIN_SCORE,
                 prefix=prefix,
             ),
-            "autocast_test": autocast_type(
-                f"{prefix}.PRECISION_TEST",
-                node.PRECISION_TEST,
-                torch.device(cfg.MODEL.DEVICE).type,
-            ),
+            "autocast_test": autocast_type(f"{prefix}.PRECISION_TEST", node.PRECISION_TEST, device),
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
@@ -194,13 +183,7 @@ class LocationDetector(DenseDetector):
         return grid_points(level_sizes(features), self.strides, self.device)
 
     def losses(self, predictions: Any, points: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Compare predictions with targets -> weighted losses by name.
-
-        Args:
-            predictions: of N images.
-            points: (R, 2), where the locations stand, in pixels.
-            targets: of N images.
-        """
+        """Compare predictions at `points` (R, 2) with targets -> weighted losses by name."""
         raise NotImplementedError
 
     def scores(self, predictions: Any) -> Tensor:
@@ -210,9 +193,7 @@ class LocationDetector(DenseDetector):
     def detected_boxes(self, predictions: Any, points: Tensor) -> Tensor:
         """The box that each location detects -> (N R, 4), x1, y1, x2, y2 in pixels, not clipped.
 
-        Args:
-            predictions: of N images.
-            points: (R, 2), where the locations stand, in pixels.
+        `points` (R, 2) say where the locations stand, in pixels.
         """
         raise NotImplementedError
 

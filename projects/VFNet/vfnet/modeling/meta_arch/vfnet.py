@@ -20,19 +20,11 @@ from .dense import LocationDetector
 
 @META_ARCH_REGISTRY.register()
 class VFNet(LocationDetector):
-    """VarifocalNet.
-
-    Naming convention: N = images, R = locations of all levels, K = classes, P = positives.
-    """
+    """VarifocalNet; letters of shapes as in `LocationDetector`."""
 
     @configurable
     def __init__(self, *, refined_box_loss_weight: float, **shared: Any):
-        """
-        Args:
-            refined_box_loss_weight: factor of the refined box's loss; BOX_LOSS_WEIGHT is the
-                initial one's.
-            shared: see `LocationDetector`. The head gives `HeadOutput`.
-        """
+        """As `LocationDetector`, whose `box_loss_weight` is the initial box's."""
         super().__init__(**shared)
         self.refined_box_loss_weight = refined_box_loss_weight
 
