@@ -1,6 +1,7 @@
 """The detectors, and what they are composed of."""
 
-from ..layers.star_conv import star_offsets
+from ..layers.deform_conv import AnyDeviceDeformConv, DeformConvWithOffset
+from ..layers.star_conv import StarDeformConv, star_offsets
 from .backbone import pafpn, res2net, resnet
 from .heads.vfnet import VFNetHead
 from .losses.classification import focal_loss, quality_focal_loss, varifocal_loss
@@ -8,6 +9,9 @@ from .matching.atss import atss_match
 from .meta_arch.vfnet import VFNet
 
 __all__ = [
+    "AnyDeviceDeformConv",
+    "DeformConvWithOffset",
+    "StarDeformConv",
     "VFNet",
     "VFNetHead",
     "atss_match",
