@@ -4,8 +4,8 @@ import warnings
 
 # Message, category and module, as `warnings.filterwarnings` takes them; each by its own source.
 _KNOWN: list[tuple[str, type[Warning], str]] = [
-    # Importing detectron2 scripts functions.
-    (r"`torch\.jit\.script` is deprecated", FutureWarning, r"torch\.jit\."),
+    # Importing detectron2 scripts functions; the category depends on torch's version.
+    (r"`torch\.jit\.script` is deprecated", Warning, r"torch\.jit\."),
     # Its model zoo.
     (r"pkg_resources is deprecated", UserWarning, r"detectron2\.model_zoo\."),
     # Its models on several processes; the new argument is not there in every torch.
