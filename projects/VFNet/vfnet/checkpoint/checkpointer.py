@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping
 from copy import copy
 from typing import Any
@@ -17,7 +16,7 @@ from ..errors import UserError
 from ..utils.files import write_aside
 from .array_file import read_arrays
 from .fit import backbone_prefix, differences, differing_class_layer, has_head, is_optional
-from .safe_pickle import unreadable
+from .tensor_file import read_checkpoint
 
 
 class VFNetCheckpointer(DetectionCheckpointer):
@@ -157,15 +156,7 @@ class VFNetCheckpointer(DetectionCheckpointer):
         return _guessed("pycls", weights, dropped="num_batches_tracked")
 
     def _torch_load(self, f: str) -> dict[str, Any]:
-        try:
-            mmap = self._only_check and zipfile.is_zipfile(f)
-            loaded = torch.load(f, map_location="cpu", weights_only=True, mmap=mmap)
-        except Exception as error:  # damaged files make torch raise errors of many types
-            advice = f"; a checkpoint of mmdet is given as mmdet://{f}"
-            raise unreadable(f, error, advice) from error
-        if not isinstance(loaded, dict):
-            raise UserError(f"expected a dict in the checkpoint {f}, found {type(loaded).__name__}")
-        return loaded
+        return read_checkpoint(f, refuse_foreign=True, mmap=self._only_check)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         allowed = self._fit(checkpoint)
