@@ -39,7 +39,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UserError: it holds none.
     """
     content = read_checkpoint(path)
-    weights = content.get("model")
+    weights = content.get("model", content)
     if (
         not isinstance(weights, dict)
         or not weights

@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 # Each way to read a file, with ten seconds of processor time for all of them together and 1 GiB of
@@ -119,6 +120,27 @@ def test_tensors_that_are_no_plain_numbers_are_refused(tmp_path, monkeypatch, zi
         content["state_dict"] = {"backbone.conv1.weight": tensor}
         torch.save(content, paths[-1], _use_new_zipfile_serialization=zip_format)
     all_refused(paths, monkeypatch)
+
+
+def test_a_damaged_safetensors_is_refused(tmp_path, monkeypatch):
+    data = safetensors.torch.save({"weight": torch.zeros(2, 2), "bias": torch.zeros(2)})
+    damaged = {
+        "empty": b"",
+        "cut": data[:-5],
+        "page": b"<html>404</html>",
+        "no_header": (1 << 62).to_bytes(8, "little") + data[8:],
+        "outside": data.replace(b"[8,24]", b"[8,99]"),
+        "larger": data.replace(b"[2,2]", b"[9,9]"),
+        "deep": b"%b%b" % ((1 << 20).to_bytes(8, "little"), b"[" * (1 << 20)),
+    }
+    assert len(set(damaged.values()) - {data}) == len(damaged)
+    for name, content in damaged.items():
+        (tmp_path / f"{name}.safetensors").write_bytes(content)
+    all_refused([tmp_path / f"{name}.safetensors" for name in damaged], monkeypatch)
+    for notes in ("[", "[]", '{"class_names": ' + "[" * 100_000):
+        content = safetensors.torch.save({"a": torch.zeros(1)}, metadata={"vfnet": notes})
+        (tmp_path / "notes.safetensors").write_bytes(content)
+        all_refused([tmp_path / "notes.safetensors"], monkeypatch)
 
 
 def test_what_is_shown_larger_than_it_is_is_refused(tmp_path, monkeypatch):

@@ -20,12 +20,13 @@ import torch
 
 from ..errors import UserError
 from .safe_pickle import PLAIN_NAMES, Function, Placeholder, SafeUnpickler, unreadable
+from .safetensors_file import SUFFIX, read_safetensors
 
 
 def read_checkpoint(
     path: str | os.PathLike[str], *, refuse_foreign: bool = False, mmap: bool = False
 ) -> dict[str, Any]:
-    """Read a torch file that holds a dict, in the zip format or the one before torch 1.6.
+    """Read a torch file that holds a dict, of the zip format or the one before, or a safetensors.
 
     Args:
         path: a local file.
@@ -118,6 +119,8 @@ class _PickleModule:
 
 
 def _load(file: str, refuse_foreign: bool, mmap: bool) -> Any:
+    if file.endswith(SUFFIX):
+        return read_safetensors(file)
     # torch would unpack a tar archive, its format before version 0.2, to disk before reading it.
     if tarfile.is_tarfile(file):
         raise pickle.UnpicklingError("a tar archive")
