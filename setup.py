@@ -44,6 +44,7 @@ setup(
         "opencv-python",
         "pillow",
         "pycocotools",
+        "safetensors",
         "tabulate",
         "tqdm",
     ],

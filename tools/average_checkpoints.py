@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vfnet.checkpoint.safe_pickle import unreadable
+from vfnet.checkpoint import read_checkpoint
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.utils.files import write_aside
@@ -38,11 +38,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: it holds none.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files make torch raise errors of many types
-        raise unreadable(str(path), error) from error
-    weights = content.get("model") if isinstance(content, dict) else None
+    content = read_checkpoint(path)
+    weights = content.get("model", content)
     if (
         not isinstance(weights, dict)
         or not weights

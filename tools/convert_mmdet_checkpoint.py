@@ -24,7 +24,13 @@ from vfnet.engine import report_errors  # isort: skip
 import torch
 from detectron2.utils.file_io import PathManager
 
-from vfnet.checkpoint import convert_file, convert_file_back, fetch_source, mmdet_path
+from vfnet.checkpoint import (
+    convert_file,
+    convert_file_back,
+    fetch_source,
+    mmdet_path,
+    write_safetensors,
+)
 from vfnet.engine import load_config
 from vfnet.errors import UserError
 from vfnet.utils.files import write_aside
@@ -37,7 +43,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "source", metavar="IN", help="path, URL, vfnet://NAME or mmdet://PATH_OR_URL"
     )
-    parser.add_argument("output", metavar="OUT", type=Path, help="file; replaced if it exists")
+    parser.add_argument(
+        "output", metavar="OUT", type=Path, help="file, .pth or .safetensors; replaced if it exists"
+    )
     parser.add_argument(
         "--to-mmdet", action="store_true", help="IN is a checkpoint of this project, OUT of mmdet"
     )
@@ -51,7 +59,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    check_output(args.output)
+    check_output(args.output, args.to_mmdet)
     if args.config_file and not args.to_mmdet:
         raise UserError("--config-file is for --to-mmdet only: leave it out")
     if args.to_mmdet:
@@ -59,8 +67,11 @@ def main(args: argparse.Namespace) -> None:
     else:
         content = to_detectron2(args.source)
     try:
-        with write_aside(args.output) as stream:
-            torch.save(content, stream)
+        if args.output.suffix == ".safetensors":
+            write_safetensors(args.output, **content)
+        else:
+            with write_aside(args.output) as stream:
+                torch.save(content, stream)
     except OSError as error:
         raise UserError(f"{args.output} cannot be written ({error}): choose another") from error
     weights = content["state_dict" if args.to_mmdet else "model"]
@@ -69,7 +80,11 @@ def main(args: argparse.Namespace) -> None:
     print(f"{args.output}: {len(weights)} tensors, {'mmdet' if args.to_mmdet else 'Detectron2'}")
 
 
-def check_output(output: Path) -> None:
+def check_output(output: Path, to_mmdet: bool) -> None:
+    if to_mmdet and output.suffix == ".safetensors":
+        raise UserError(
+            f"mmdet reads no safetensors, got {output}: call it {output.with_suffix('.pth').name}"
+        )
     if output.suffix in (".pkl", ".pyth"):
         raise UserError(
             f"expected the name of a torch file, got {output}, which Detectron2 would read in "

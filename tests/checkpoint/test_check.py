@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from vfnet.checkpoint import VFNetCheckpointer
+from vfnet.checkpoint import VFNetCheckpointer, write_safetensors
 from vfnet.errors import UserError
 
 from .loading import refused, same, save, snapshot
@@ -76,8 +76,13 @@ def test_a_backbone_with_guessed_names_fits_or_does_not(tmp_path, make_model, me
         VFNetCheckpointer(meta_model()).check(str(tmp_path / "vgg.pkl"))
 
 
-def test_tensors_stay_on_the_disk(tmp_path):
-    torch.save({"model": {"head.weight": torch.zeros(100 << 20)}}, tmp_path / "large.pth")
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_tensors_stay_on_the_disk(tmp_path, suffix):
+    weights = {"head.weight": torch.zeros(100 << 20)}
+    if suffix == "pth":
+        torch.save({"model": weights}, tmp_path / "large.pth")
+    else:
+        write_safetensors(tmp_path / "large.safetensors", weights)
     code = """
 import resource, sys, torch
 from vfnet.checkpoint import VFNetCheckpointer
@@ -88,6 +93,6 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 VFNetCheckpointer(model).check(sys.argv[1])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    command = [sys.executable, "-c", code, str(tmp_path / "large.pth")]
+    command = [sys.executable, "-c", code, str(tmp_path / f"large.{suffix}")]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert int(output.split()[-1]) < 100 << 10  # KiB; the tensor has 400 MiB

@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
+from safetensors.torch import load_file
 
 from vfnet.engine import Trainer
 
@@ -63,6 +64,22 @@ def test_the_last_evaluation_may_be_the_best(tmp_path, scored):
     scored(10.0, 30.0, 20.0, 35.0)
     train_on(tiny_config(tmp_path, *EACH, *ONE_SET), *BATCHES)
     assert equal(weights(tmp_path, "model_best"), weights(tmp_path, "model_final"))
+
+
+def test_safetensors_are_written_beside_it_and_change_nothing(tmp_path, scored):
+    settings = (*EACH, *ONE_SET, "SOLVER.EMA.ENABLED", "True", "SOLVER.SAFETENSORS")
+    for name, value in (("with", "True"), ("without", "False")):
+        (tmp_path / name).mkdir()
+        scored(10.0, 30.0, 10.0, 30.0)  # after each iteration, and of the average
+        train_on(tiny_config(tmp_path / name, *settings, value), *BATCHES[:2])
+    written = sorted(path.stem for path in (tmp_path / "with").glob("*.safetensors"))
+    assert written == ["model_best", "model_ema", "model_final"]
+    for name in written:
+        expected = weights(tmp_path / "without", name)
+        assert equal(load_file(tmp_path / "with" / f"{name}.safetensors"), expected)
+        assert equal(weights(tmp_path / "with", name), expected)
+    assert not list((tmp_path / "without").glob("*.safetensors"))
+    assert (tmp_path / "with" / "last_checkpoint").read_text() == "model_final.pth"
 
 
 def test_detectron2s_checkpointer_loads_it(tmp_path, scored):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
+from safetensors.torch import load_file, save_file
 
 from vfnet import get_cfg
 from vfnet.checkpoint import VFNetCheckpointer
@@ -171,6 +172,45 @@ def test_the_wrong_direction_is_named(trained, mmdet_file, tmp_path):
     with pytest.raises(UserError, match="expected a checkpoint of mmdet, found one of Detectron2"):
         run(tmp_path / "run" / "model_final.pth", out)
     assert not out.exists()
+
+
+def test_safetensors_hold_the_same_as_a_torch_file(mmdet_file, mini_config, tmp_path):
+    source = {"state_dict": read(mmdet_file)["state_dict"], "meta": METAS["official"]}
+    torch.save(source, tmp_path / "in.pth")
+    run(tmp_path / "in.pth", tmp_path / "out.pth")
+    run(tmp_path / "in.pth", tmp_path / "out.safetensors")
+    expected = read(tmp_path / "out.pth")
+    assert equal_sorted(load_file(tmp_path / "out.safetensors"), expected["model"])
+    model = build_model(mini_config)
+    notes = VFNetCheckpointer(model, whole_detector=True).load(str(tmp_path / "out.safetensors"))
+    assert torch.equal(model.head.cls_pred.bias, expected["model"]["head.cls_pred.bias"])
+    assert notes["class_names"] == ["a", "b", "c", "d", "e"] and notes["__author__"] == "mmdet"
+
+    run("--to-mmdet", tmp_path / "out.safetensors", tmp_path / "back.pth")
+    run("--to-mmdet", tmp_path / "out.pth", tmp_path / "expected.pth")
+    back, expected = read(tmp_path / "back.pth"), read(tmp_path / "expected.pth")
+    assert equal_sorted(back["state_dict"], expected["state_dict"])
+    assert back["meta"] == expected["meta"]
+    with pytest.raises(UserError, match="mmdet reads no safetensors.*back.pth"):
+        run("--to-mmdet", tmp_path / "out.pth", tmp_path / "back.safetensors")
+
+
+def equal_sorted(ours, theirs):
+    return equal(dict(sorted(ours.items())), dict(sorted(theirs.items())))
+
+
+def test_a_backbone_in_safetensors_is_loaded_as_one(mmdet_file, mini_config, tmp_path):
+    source = read(mmdet_file)["state_dict"]
+    start = "backbone."
+    bare = {n[len(start) :]: v for n, v in source.items() if n.startswith(start)}
+    save_file({n: v.contiguous() for n, v in bare.items()}, tmp_path / "in.safetensors")
+    run(tmp_path / "in.safetensors", tmp_path / "out.safetensors")
+    for weights in ("out.safetensors", "in.safetensors"):
+        path = str(tmp_path / weights)
+        model = build_model(mini_config)
+        VFNetCheckpointer(model).load(path if weights.startswith("out") else f"mmdet://{path}")
+        loaded = model.backbone.bottom_up.stem.conv1.weight
+        assert torch.equal(loaded, source["backbone.conv1.weight"])
 
 
 def test_an_output_that_cannot_be_is_named_before_anything_is_read(tmp_path):

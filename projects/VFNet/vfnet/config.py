@@ -174,6 +174,9 @@ def _add_augmentation_keys(cfg: CfgNode) -> None:
 
 
 def _add_averaging_keys(solver: CfgNode) -> None:
+    # Write the weights of model_final, model_best and averages as NAME.safetensors too, beside
+    # NAME.pth, which has the trainer's state and is what --resume continues from.
+    solver.SAFETENSORS = False
     # Stochastic weight averaging of a finished run (https://arxiv.org/abs/2012.12645): MAX_ITER is
     # divided into CYCLES equal cosine cycles, from BASE_LR to BASE_LR times END_LR_FACTOR, and the
     # weights at their ends are averaged. No warm-up, no STEPS. Batch norms whose statistics move

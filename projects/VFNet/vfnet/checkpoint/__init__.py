@@ -5,6 +5,7 @@ from .mmdet.conversion import convert_file, convert_file_back
 from .mmdet.handler import MMDetHandler, fetch_source, register_mmdet_handler
 from .mmdet.names import convert_state_dict, to_mmdet_state_dict
 from .resize import take_resize, training_resize
+from .safetensors_file import write_safetensors
 from .tensor_file import read_checkpoint
 from .vfnet_handler import VFNetHandler, mmdet_path, register_vfnet_handler
 from .weights_check import weights_mismatches
@@ -25,6 +26,7 @@ __all__ = [
     "to_mmdet_state_dict",
     "training_resize",
     "weights_mismatches",
+    "write_safetensors",
 ]
 
 register_mmdet_handler()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import Any
 
@@ -27,7 +28,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         with open(file, "rb") as stream:
             # Python 2's texts are bytes; as latin1 none of them is lost.
-            content = _ArrayUnpickler(stream, encoding="latin1").load()
+            content = _ArrayUnpickler(io.BytesIO(stream.read()), encoding="latin1").load()
     except Exception as error:  # damaged files make pickle raise errors of many types
         raise unreadable(file, error) from error
     if not isinstance(content, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping
 from copy import copy
 from typing import Any
@@ -17,7 +16,8 @@ from ..errors import UserError
 from ..utils.files import write_aside
 from .array_file import read_arrays
 from .fit import backbone_prefix, differences, differing_class_layer, has_head, is_optional
-from .safe_pickle import unreadable
+from .safetensors_file import SUFFIX, write_safetensors
+from .tensor_file import read_checkpoint
 
 
 class VFNetCheckpointer(DetectionCheckpointer):
@@ -34,6 +34,8 @@ class VFNetCheckpointer(DetectionCheckpointer):
         whole_detector: refuse what would leave a part of the model as it was initialised: a file
             without a head, or a class layer of another number of classes. For prediction and
             evaluation; training may start from either.
+        safetensors: beside NAME.pth write the weights as NAME.safetensors, but for the numbered
+            checkpoints of a run, which are there to continue from.
         tag_last: name what `save` writes in `last_checkpoint`, from which --resume continues.
         checkpointables: further objects with `state_dict`, saved under their keywords.
     """
@@ -45,11 +47,13 @@ class VFNetCheckpointer(DetectionCheckpointer):
         *,
         save_to_disk: bool | None = None,
         whole_detector: bool = False,
+        safetensors: bool = False,
         tag_last: bool = True,
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self._whole_detector = whole_detector
+        self._safetensors = safetensors
         self._tag_last = tag_last
         self._only_check = False
 
@@ -97,6 +101,9 @@ class VFNetCheckpointer(DetectionCheckpointer):
         basename = f"{name}.pth"
         save_file = os.path.join(self.save_dir, basename)
         self.logger.info(f"Saving checkpoint to {save_file}")
+        if self._safetensors and not name[-1:].isdigit():
+            # First, so that a run that is stopped in between writes it when it goes on.
+            write_safetensors(os.path.join(self.save_dir, f"{name}{SUFFIX}"), data["model"])
         with write_aside(save_file) as stream:
             torch.save(data, stream)
         if self._tag_last:
@@ -157,15 +164,7 @@ class VFNetCheckpointer(DetectionCheckpointer):
         return _guessed("pycls", weights, dropped="num_batches_tracked")
 
     def _torch_load(self, f: str) -> dict[str, Any]:
-        try:
-            mmap = self._only_check and zipfile.is_zipfile(f)
-            loaded = torch.load(f, map_location="cpu", weights_only=True, mmap=mmap)
-        except Exception as error:  # damaged files make torch raise errors of many types
-            advice = f"; a checkpoint of mmdet is given as mmdet://{f}"
-            raise unreadable(f, error, advice) from error
-        if not isinstance(loaded, dict):
-            raise UserError(f"expected a dict in the checkpoint {f}, found {type(loaded).__name__}")
-        return loaded
+        return read_checkpoint(f, refuse_foreign=True, mmap=self._only_check)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         allowed = self._fit(checkpoint)

@@ -7,11 +7,12 @@ A pickle is a program: it may name any function of any installed package and hav
 from __future__ import annotations
 
 import pickle
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 from ..errors import UserError
+from .pickle_cost import check_cost
 
 
 def unreadable(file: str, error: BaseException, advice: str = "") -> UserError:
@@ -80,22 +81,49 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _bytes(*content: Any) -> bytes:
+    """Unlike the types, which a number in the file has make as many bytes."""
+    if any(isinstance(part, int) for part in content):
+        raise pickle.UnpicklingError("bytes by their number alone")
+    return bytes(*content)
+
+
+def _bytearray(*content: Any) -> bytearray:
+    return bytearray(_bytes(*content))
+
+
 # Plain containers. The types are built in: a file cannot change them.
 PLAIN_NAMES: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "Counter"): Function(Counter),
     ("_codecs", "encode"): Function(_encode),
     **{
         (module, plain.__name__): plain
         for module in ("builtins", "__builtin__")
-        for plain in (set, frozenset, list, dict, tuple, complex, bytes, bytearray)
+        for plain in (set, frozenset, list, dict, tuple, complex)
+    },
+    **{
+        (module, name): Function(function)
+        for module in ("builtins", "__builtin__")
+        for name, function in (("bytes", _bytes), ("bytearray", _bytearray))
     },
 }
 
 
 class SafeUnpickler(pickle.Unpickler):
-    """An unpickler that knows the names of a table and puts a `Placeholder` for any other."""
+    """An unpickler that knows the names of a table and puts a `Placeholder` for any other.
+
+    With `refuse_foreign` any other is an error. The stream must be seekable.
+    """
 
     known: Mapping[tuple[str, str], Any] = PLAIN_NAMES
+    refuse_foreign = False
+
+    def __init__(self, stream: IO[bytes], **options: Any) -> None:
+        check_cost(stream)
+        super().__init__(stream, **options)
 
     def find_class(self, module: str, name: str) -> Any:
+        if self.refuse_foreign and (module, name) not in self.known:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no weight")
         return self.known.get((module, name), Placeholder)

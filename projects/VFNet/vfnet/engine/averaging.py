@@ -159,6 +159,7 @@ class PublishAverage(HookBase):
         folder: str,
         score: Callable[[WeightAverage], dict],
         metric: str,
+        safetensors: bool = False,
     ) -> None:
         """
         Args:
@@ -166,9 +167,12 @@ class PublishAverage(HookBase):
             folder: of the checkpoint, which is not one to continue from.
             score: evaluates the averaged model, on all processes; nested results.
             metric: the name of the AP that is logged, as stored.
+            safetensors: write the weights as safetensors too.
         """
         self._average = average
-        self._checkpointer = VFNetCheckpointer(average.averaged_model, folder, tag_last=False)
+        self._checkpointer = VFNetCheckpointer(
+            average.averaged_model, folder, safetensors=safetensors, tag_last=False
+        )
         self._score = score
         self._metric = metric
 

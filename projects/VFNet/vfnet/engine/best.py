@@ -60,7 +60,12 @@ class BestCheckpoint(hooks.BestCheckpointer):
     """
 
     def __init__(
-        self, eval_period: int, model: nn.Module, folder: str, test_sets: Sequence[str]
+        self,
+        eval_period: int,
+        model: nn.Module,
+        folder: str,
+        test_sets: Sequence[str],
+        safetensors: bool = False,
     ) -> None:
         """
         Args:
@@ -68,8 +73,9 @@ class BestCheckpoint(hooks.BestCheckpointer):
             model: what is evaluated.
             folder: of the file.
             test_sets: the names of the data sets that are evaluated.
+            safetensors: write the weights as safetensors too.
         """
-        checkpointer = VFNetCheckpointer(model, folder, tag_last=False)
+        checkpointer = VFNetCheckpointer(model, folder, safetensors=safetensors, tag_last=False)
         super().__init__(eval_period, checkpointer, score_name(test_sets))
         self._path = os.path.join(folder, f"{self._file_prefix}.pth")
         self._run = uuid.uuid4().hex

@@ -67,7 +67,12 @@ class Trainer(DefaultTrainer):
             precision=precision,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = VFNetCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = VFNetCheckpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            safetensors=cfg.SOLVER.SAFETENSORS,
+            trainer=weakref.proxy(self),
+        )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -118,6 +123,7 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """Add to Detectron2's hooks the best checkpoint and the averages of SOLVER.SWA and EMA."""
         cfg, model = self.cfg, self.checkpointer.model
+        also_safetensors = cfg.SOLVER.SAFETENSORS
         averages = build_averages(
             cfg, model, lambda: self.build_train_loader(cfg, seed=self._trainer.seed)
         )
@@ -127,13 +133,16 @@ class Trainer(DefaultTrainer):
         if cfg.TEST.EVAL_PERIOD > 0 and cfg.DATASETS.TEST:
             after_evaluation += [
                 CatchUpEvaluation(cfg.TEST.EVAL_PERIOD, found[place]._do_eval),
-                BestCheckpoint(cfg.TEST.EVAL_PERIOD, model, cfg.OUTPUT_DIR, cfg.DATASETS.TEST),
+                BestCheckpoint(
+                    cfg.TEST.EVAL_PERIOD, model, cfg.OUTPUT_DIR, cfg.DATASETS.TEST, also_safetensors
+                ),
             ]
         if cfg.TEST.AUG.ENABLED:
             after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_TTA(cfg, model)))
         metric = score_name(cfg.DATASETS.TEST)
         after_evaluation += [
-            PublishAverage(average, cfg.OUTPUT_DIR, self._score, metric) for average in averages
+            PublishAverage(average, cfg.OUTPUT_DIR, self._score, metric, also_safetensors)
+            for average in averages
         ]
         found[place + 1 : place + 1] = after_evaluation
         # The averages first, so that a checkpoint has the weights of its own iteration in them.
