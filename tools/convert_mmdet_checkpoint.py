@@ -28,11 +28,11 @@ from vfnet.checkpoint import (
     convert_file,
     convert_file_back,
     fetch_source,
-    mmdet_path,
     write_safetensors,
 )
 from vfnet.engine import load_config
 from vfnet.errors import UserError
+from vfnet.model_zoo.handler import mmdet_path
 from vfnet.utils.files import write_aside
 
 

@@ -4,8 +4,9 @@ import hashlib
 
 import pytest
 
-from vfnet.checkpoint.download_check import check_download, sha256
+from vfnet.checkpoint.download_check import check_download
 from vfnet.errors import UserError
+from vfnet.utils.files import sha256
 
 MMDET = "https://download.openmmlab.com/mmdetection/v2.0/vfnet/x"
 TORCHVISION = "https://download.pytorch.org/models/resnet101"

@@ -10,11 +10,11 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 
-from vfnet.checkpoint import VFNetCheckpointer, register_vfnet_handler
+from tests.checkpoint.loading import refused
+from vfnet.checkpoint import VFNetCheckpointer
 from vfnet.errors import UserError
 from vfnet.model_zoo import published
-
-from .loading import refused
+from vfnet.model_zoo.handler import register_vfnet_handler
 
 HOST = "https://download.openmmlab.com/mmdetection/v2.0/vfnet"
 

@@ -1,4 +1,4 @@
-"""Weights: mmdet's names and files, the paths `mmdet:` and `vfnet:`, and a strict checkpointer."""
+"""Weights: mmdet's names and files, the path `mmdet:`, and a strict checkpointer."""
 
 from .checkpointer import VFNetCheckpointer
 from .mmdet.conversion import convert_file, convert_file_back
@@ -7,21 +7,17 @@ from .mmdet.names import convert_state_dict, to_mmdet_state_dict
 from .resize import take_resize, training_resize
 from .safetensors_file import write_safetensors
 from .tensor_file import read_checkpoint
-from .vfnet_handler import VFNetHandler, mmdet_path, register_vfnet_handler
 from .weights_check import weights_mismatches
 
 __all__ = [
     "MMDetHandler",
     "VFNetCheckpointer",
-    "VFNetHandler",
     "convert_file",
     "convert_file_back",
     "convert_state_dict",
     "fetch_source",
-    "mmdet_path",
     "read_checkpoint",
     "register_mmdet_handler",
-    "register_vfnet_handler",
     "take_resize",
     "to_mmdet_state_dict",
     "training_resize",
@@ -30,4 +26,3 @@ __all__ = [
 ]
 
 register_mmdet_handler()
-register_vfnet_handler()

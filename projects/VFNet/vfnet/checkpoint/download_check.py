@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 
@@ -15,15 +14,6 @@ _HASH_IN_NAME = re.compile(
     r"https?://(?:download\.openmmlab\.com/mmdetection|download\.pytorch\.org/models)/"
     r".*-([0-9a-f]{8})\.pth"
 )
-
-
-def sha256(file: str) -> str:
-    """The sha256 of a file's content, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def check_download(url: str, file: str, digest: str) -> None:

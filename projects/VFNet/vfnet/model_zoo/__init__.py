@@ -11,6 +11,7 @@ from torch import nn
 
 from ..checkpoint import VFNetCheckpointer, take_resize
 from ..config import get_cfg
+from .handler import register_vfnet_handler
 from .published import NotInZooError, weights_url
 
 
@@ -99,3 +100,6 @@ def _config_folder() -> Path:
     package = Path(__file__).resolve().parents[1]
     carried = package / "configs"
     return carried if carried.is_dir() else package.parents[2] / "configs"
+
+
+register_vfnet_handler()

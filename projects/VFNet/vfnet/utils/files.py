@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -34,3 +35,12 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 def is_special_file(path: str | os.PathLike[str]) -> bool:
     """Whether a path is there and is neither a file nor a folder: reading a pipe may never end."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def sha256(file: str) -> str:
+    """The sha256 of a file's content, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

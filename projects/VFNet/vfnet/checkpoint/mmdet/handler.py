@@ -11,8 +11,8 @@ from detectron2.utils.file_io import PathHandler, PathManager
 from iopath.common.file_io import get_cache_dir
 
 from ...errors import UserError
-from ...utils.files import write_aside
-from ..download_check import check_download, sha256
+from ...utils.files import sha256, write_aside
+from ..download_check import check_download
 from .conversion import convert_file
 
 # Raise it when the same source would give another file: old ones in the cache are then left alone.

@@ -6,7 +6,7 @@ from typing import IO, Any
 
 from detectron2.utils.file_io import PathHandler, PathManager
 
-from ..model_zoo.published import weights_url
+from .published import weights_url
 
 PREFIX = "vfnet:"
 
