@@ -77,7 +77,7 @@ class VFNetHead(nn.Module):
         if refine_box and not star_features:
             raise UserError(
                 "MODEL.VFNET.REFINE_BOX True needs MODEL.VFNET.STAR_FEATURES True: the box is "
-                "refined from star features. Set REFINE_BOX False."
+                "refined from star features. Set REFINE_BOX False"
             )
         self.strides = strides
         self.star_gradient_scale = star_gradient_scale
