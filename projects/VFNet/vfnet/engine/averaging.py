@@ -68,11 +68,10 @@ class WeightAverage(HookBase):
             self._average.update_parameters(self._trained)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the average and its count; nothing before the first update."""
+        # Before the first update there is nothing to go on with.
         return self._average.state_dict() if self.count else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a stored average."""
         self._average.load_state_dict(state_dict)
 
 

@@ -111,9 +111,7 @@ class BestCheckpoint(hooks.BestCheckpointer):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the name of this run."""
         return {"run": self._run}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the name of the run that is continued."""
         self._run = state_dict["run"]

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import torch
@@ -15,12 +15,7 @@ from torch import nn
 
 from ..checkpoint import VFNetCheckpointer, weights_mismatches
 from ..config import detector_key, detector_node
-from ..data import (
-    build_mapper,
-    build_train_loader,
-    check_own_data,
-    images_per_process,
-)
+from ..data import build_mapper, build_train_loader, check_own_data, images_per_process
 from ..errors import UserError
 from ..solver import build_lr_scheduler, build_optimizer
 from ..utils.precision import autocast_type, slow_precision
@@ -31,7 +26,6 @@ from .step import autocast_precision
 # The batch that the published rate of 0.01 belongs to.
 _PUBLISHED_BATCH = 16
 _PUBLISHED_LR = 0.01
-
 
 # What Detectron2 raises where a config names something that does not exist, or does not fit.
 _BUILD_ERRORS = (ArithmeticError, AssertionError, KeyError, ValueError)
@@ -152,15 +146,11 @@ def _check_expected_results(cfg: CfgNode) -> None:
             "TEST.EXPECTED_RESULTS is compared with the results of one data set, but DATASETS.TEST "
             f'names {len(names)}; name one, or set TEST.EXPECTED_RESULTS "[]"'
         )
-    if not _has_annotations(DatasetCatalog.get(names[0])):
+    if not any(record.get("annotations") for record in DatasetCatalog.get(names[0])):
         raise UserError(
             f"TEST.EXPECTED_RESULTS is compared with an AP, but {names[0]} has no annotations to "
             'compute one; set TEST.EXPECTED_RESULTS "[]"'
         )
-
-
-def _has_annotations(records: Iterable[dict]) -> bool:
-    return any(record.get("annotations") for record in records)
 
 
 def _check_writable(folder: str) -> None:

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,7 +15,6 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import distributed
-from torch.optim.lr_scheduler import LRScheduler
 
 from ..checkpoint import VFNetCheckpointer
 from ..data import build_test_loader, build_train_loader
@@ -28,6 +27,8 @@ from .averaging import SWA, PublishAverage, WeightAverage, build_averages
 from .best import BestCheckpoint, CatchUpEvaluation, score_name
 from .resume import overridden_keys
 from .step import StepTrainer, autocast_precision
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
@@ -87,7 +88,7 @@ class Trainer(DefaultTrainer):
         if self.cfg.SEED >= 0:
             configured["SEED"], used["SEED"] = self.cfg.SEED, self._trainer.seed
         for line in overridden_keys(configured, used):
-            logging.getLogger(__name__).warning(line)
+            logger.warning(line)
 
     def train(self) -> dict | None:
         """Train from `start_iter` to `max_iter`; a finished run is only evaluated again.
@@ -105,7 +106,7 @@ class Trainer(DefaultTrainer):
                 )
             )
         else:
-            logging.getLogger(__name__).info(
+            logger.info(
                 f"{self.start_iter} iterations are done and SOLVER.MAX_ITER is {self.max_iter}: "
                 "training is finished, evaluating only"
             )
@@ -177,35 +178,17 @@ class Trainer(DefaultTrainer):
         """
         augmented = DetectorWithTTA(model, build_resizes(cfg), cfg.TEST.AUG.FLIP)
         views = len(augmented.resizes) * (2 if augmented.flip else 1)
-        logging.getLogger(__name__).info(
-            f"scoring with test-time augmentation: {views} views of each image"
-        )
+        logger.info(f"scoring with test-time augmentation: {views} views of each image")
         folder = os.path.join(cfg.OUTPUT_DIR, "inference_TTA")
         evaluators = [cls.build_evaluator(cfg, name, folder) for name in cfg.DATASETS.TEST]
         results = cls.test(without_resizing(cfg), augmented, evaluators)
         return {f"{name}_TTA": scores for name, scores in results.items()}
 
-    @classmethod
-    def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """Build the optimizer: see `vfnet.solver.build_optimizer`."""
-        return build_optimizer(cfg, model)
-
-    @classmethod
-    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
-        """Build the schedule: see `vfnet.solver.cyclic.build_lr_scheduler`."""
-        return build_lr_scheduler(cfg, optimizer)
-
-    @classmethod
-    def build_train_loader(
-        cls, cfg: CfgNode, *, seed: int = 0, start_iter: int = 0
-    ) -> Iterable[list]:
-        """Build the loader whose first batch is the one of iteration `start_iter`."""
-        return build_train_loader(cfg, seed=seed, start_iter=start_iter)
-
-    @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list]:
-        """Build the loader that `dataset_name` is evaluated with."""
-        return build_test_loader(cfg, dataset_name)
+    # Where Detectron2's trainer looks for them.
+    build_optimizer = staticmethod(build_optimizer)
+    build_lr_scheduler = staticmethod(build_lr_scheduler)
+    build_train_loader = staticmethod(build_train_loader)
+    build_test_loader = staticmethod(build_test_loader)
 
     @classmethod
     def build_evaluator(
@@ -222,9 +205,8 @@ class Trainer(DefaultTrainer):
         return build_evaluator(dataset_name, folder, cfg.TEST.DETECTIONS_PER_IMAGE)
 
 
-class _NotAUserError(logging.Filter):
-    def filter(self, record: Any) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], UserError))
+def _is_no_user_error(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], UserError))
 
 
 @contextlib.contextmanager
@@ -238,11 +220,10 @@ def _user_errors_off_the_terminal() -> Iterator[None]:
         for handler in logging.getLogger("detectron2").handlers
         if getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
     ]
-    only_others = _NotAUserError()
     for handler in terminal:
-        handler.addFilter(only_others)
+        handler.addFilter(_is_no_user_error)
     try:
         yield
     finally:
         for handler in terminal:
-            handler.removeFilter(only_others)
+            handler.removeFilter(_is_no_user_error)

@@ -1,12 +1,6 @@
 """How the weights are stepped, and at which rates."""
 
-from .cyclic import build_lr_scheduler, cosine_cycles
+from .cyclic import build_lr_scheduler
 from .optimizer import build_optimizer, parameter_groups, solver_values
 
-__all__ = [
-    "build_lr_scheduler",
-    "build_optimizer",
-    "cosine_cycles",
-    "parameter_groups",
-    "solver_values",
-]
+__all__ = ["build_lr_scheduler", "build_optimizer", "parameter_groups", "solver_values"]

@@ -1,6 +1,6 @@
 """SGD with the three kinds of parameters that the reference implementation distinguishes."""
 
-import functools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,18 +12,8 @@ from torch import nn
 
 from ..errors import UserError
 
-_NORMS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    nn.GroupNorm,
-    nn.InstanceNorm1d,
-    nn.InstanceNorm2d,
-    nn.InstanceNorm3d,
-    nn.LayerNorm,
-    LayerNorm,
-)
+# torch's base class of all batch and instance norms, and the three that it leaves out.
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, LayerNorm)
 _DECAYS = {
     "other": "SOLVER.WEIGHT_DECAY",
     "norm": "SOLVER.WEIGHT_DECAY_NORM",
@@ -123,16 +113,9 @@ def solver_values(names: Sequence[str], groups: Sequence[Mapping[str, Any]]) -> 
 def _kind(module_name: str, module: nn.Module, parameter_name: str) -> str:
     if isinstance(module, _NORMS):
         return "norm"
-    return "bias" if parameter_name == "bias" and not _is_offset_branch(module_name) else "other"
-
-
-def _is_offset_branch(module_name: str) -> bool:
-    """Whether this module predicts the offsets of a deformable convolution.
-
-    Detectron2's deformable blocks call it `conv2_offset`, this project's layer `offset`.
-    """
-    last = module_name.rpartition(".")[2]
-    return last == "offset" or last.endswith("_offset")
+    # What predicts offsets is `conv2_offset` in Detectron2's blocks, and `offset` in ours.
+    is_offset_branch = re.search(r"(^|[._])offset$", module_name)
+    return "bias" if parameter_name == "bias" and not is_offset_branch else "other"
 
 
 def _add_clipping(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -144,17 +127,11 @@ def _add_clipping(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> torch.optim
             "SOLVER.CLIP_GRADIENTS.CLIP_TYPE must be 'value', 'norm' or 'full_model', "
             f"got {clipping.CLIP_TYPE!r}"
         )
+
+    def clip(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, clipping.CLIP_VALUE, clipping.NORM_TYPE)
+
     # A hook of `step` sees the gradients after a GradScaler has unscaled them.
-    optimizer.register_step_pre_hook(
-        functools.partial(
-            _clip_full_model, max_norm=clipping.CLIP_VALUE, norm_type=clipping.NORM_TYPE
-        )
-    )
+    optimizer.register_step_pre_hook(clip)
     return optimizer
-
-
-def _clip_full_model(
-    optimizer: torch.optim.Optimizer, args: Any, kwargs: Any, *, max_norm: float, norm_type: float
-) -> None:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    torch.nn.utils.clip_grad_norm_(parameters, max_norm, norm_type)
