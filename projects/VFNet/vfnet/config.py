@@ -71,6 +71,12 @@ def detector_node(cfg: CfgNode) -> CfgNode:
     return cfg.MODEL[detector_key(cfg).partition(".")[2]]
 
 
+def inference_precision(cfg: CfgNode) -> tuple[str, str]:
+    """The full key of PRECISION_TEST and its value; float32 for detectors that have no such key."""
+    key = f"{detector_key(cfg)}.PRECISION_TEST"
+    return key, detector_node(cfg).get("PRECISION_TEST", "float32")
+
+
 def norms_are_fixed(cfg: CfgNode) -> bool:
     """Whether the backbone's batch norms keep their statistics, by the key's new or old name."""
     return cfg.MODEL.RESNETS.NORM_EVAL and cfg.MODEL.VFNET.BACKBONE_NORM_EVAL

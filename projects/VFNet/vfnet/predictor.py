@@ -12,7 +12,7 @@ from detectron2.engine import DefaultPredictor
 
 from .checkpoint import VFNetCheckpointer, take_resize
 from .checkpoint.resize import is_chosen
-from .config import detector_key, detector_node
+from .config import detector_key, detector_node, inference_precision
 from .data import publish_class_names, register_test_sets
 from .data.transforms.resize import build_resize
 from .data.transforms.views import build_resizes, without_resizing
@@ -73,9 +73,7 @@ def build_predictor(cfg: CfgNode) -> DefaultPredictor:
     cfg.defrost()
     if not is_chosen(cfg):
         _say(take_resize(cfg))
-    precision = detector_node(cfg).get("PRECISION_TEST", "float32")
-    device_type = torch.device(cfg.MODEL.DEVICE).type
-    _say(slow_precision(f"{detector_key(cfg)}.PRECISION_TEST", precision, device_type))
+    _say(slow_precision(*inference_precision(cfg), torch.device(cfg.MODEL.DEVICE).type))
     # DefaultPredictor loads with a checkpointer that only warns where names do not fit.
     without_weights = without_resizing(cfg) if cfg.TEST.AUG.ENABLED else cfg.clone()
     without_weights.defrost()

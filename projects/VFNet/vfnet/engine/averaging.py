@@ -91,8 +91,7 @@ class SWA(WeightAverage):
         Args:
             model: as for `WeightAverage`.
             cycle: iterations of a cycle.
-            build_batches: makes training batches, the same at each call.
-            num_batches: how many of them statistics are estimated on, on each process.
+            build_batches, num_batches: as for `estimate_batch_norms`; the same at each call.
         """
         super().__init__(model, AveragedModel(model), period=cycle)
         self._build_batches = build_batches
@@ -272,13 +271,9 @@ def build_averages(
     averages: list[WeightAverage] = []
     solver = cfg.SOLVER
     if solver.SWA.ENABLED:
+        cycle, num_batches = solver.MAX_ITER // solver.SWA.CYCLES, cfg.TEST.PRECISE_BN.NUM_ITER
         averages.append(
-            SWA(
-                model,
-                cycle=solver.MAX_ITER // solver.SWA.CYCLES,
-                build_batches=build_batches,
-                num_batches=cfg.TEST.PRECISE_BN.NUM_ITER,
-            )
+            SWA(model, cycle=cycle, build_batches=build_batches, num_batches=num_batches)
         )
     if solver.EMA.ENABLED:
         averages.append(EMA(model, decay=solver.EMA.DECAY))

@@ -61,8 +61,8 @@ def _merge_file(cfg: CfgNode, path: str, option: str) -> None:
         raise UserError(f"config file {path}: {_explain(error)}") from None
 
 
-def similar_keys(key: str) -> list[str]:
-    """Return up to three existing config keys, written out in full, that resemble `key`."""
+def _similar_keys(key: str) -> list[str]:
+    """Up to three existing config keys, written out in full."""
     existing = list(_full_keys(get_cfg()))
     last = key.rpartition(".")[2]
     same_last = [name for name in existing if name.rpartition(".")[2] == last]
@@ -81,15 +81,11 @@ def _full_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
 def _explain(error: Exception) -> str:
     """Say in one line what yacs found wrong; for an unknown key, which keys come close."""
     # str() of a KeyError is the text in quotes.
-    text = _line(error.args[0] if isinstance(error, KeyError) else error)
+    text = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
     unknown = re.search(r"[Nn]on-existent (?:config )?key: ([^\s'\"]+)", text)
     if unknown is None:
         return text or type(error).__name__
     key = unknown.group(1)
-    close = similar_keys(key)
+    close = _similar_keys(key)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return f"config key {key} does not exist{hint}"
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text).split())

@@ -75,14 +75,8 @@ def launch(
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     messages = mp.get_context("spawn").SimpleQueue()
     try:
-        spawn(
-            _spawned,
-            num_processes,
-            num_machines,
-            machine_rank,
-            dist_url,
-            args=(messages, main, args, chosen),
-        )
+        job = (num_processes, num_machines, machine_rank, dist_url)
+        spawn(_spawned, *job, args=(messages, main, args, chosen))
     except mp.ProcessExitedException:
         if messages.empty():
             raise

@@ -14,7 +14,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from ..checkpoint import VFNetCheckpointer, weights_mismatches
-from ..config import detector_key, detector_node
+from ..config import detector_key, detector_node, inference_precision
 from ..data import build_mapper, build_train_loader, check_own_data, images_per_process
 from ..errors import UserError
 from ..solver import build_lr_scheduler, build_optimizer
@@ -103,24 +103,19 @@ def config_warnings(cfg: CfgNode, training: bool) -> list[str]:
             f"to {_PUBLISHED_BATCH} images: linear scaling gives "
             f"BASE_LR {rate * batch / _PUBLISHED_BATCH:g}"
         )
+    device_type, amp = torch.device(cfg.MODEL.DEVICE).type, cfg.SOLVER.AMP
     if training:
         lines += averaging_warnings(cfg)
-    return [*lines, *filter(None, _slow_precisions(cfg, training))]
-
-
-def _slow_precisions(cfg: CfgNode, training: bool) -> Iterator[str]:
-    device_type = torch.device(cfg.MODEL.DEVICE).type
-    tested = detector_node(cfg).get("PRECISION_TEST", "float32")
-    yield slow_precision(f"{detector_key(cfg)}.PRECISION_TEST", tested, device_type)
-    if training and cfg.SOLVER.AMP.ENABLED:
-        yield slow_precision("SOLVER.AMP.PRECISION", cfg.SOLVER.AMP.PRECISION, device_type)
+    lines.append(slow_precision(*inference_precision(cfg), device_type))
+    if training and amp.ENABLED:
+        lines.append(slow_precision("SOLVER.AMP.PRECISION", amp.PRECISION, device_type))
+    return [line for line in lines if line]
 
 
 def _check_precision(cfg: CfgNode, training: bool) -> None:
     # Of the device of the run: the model that is checked lies on another.
     device_type, amp = torch.device(cfg.MODEL.DEVICE).type, cfg.SOLVER.AMP
-    tested = detector_node(cfg).get("PRECISION_TEST", "float32")
-    autocast_type(f"{detector_key(cfg)}.PRECISION_TEST", tested, device_type)
+    autocast_type(*inference_precision(cfg), device_type)
     if training:
         autocast_precision(amp.ENABLED, amp.PRECISION, device_type)
 

@@ -86,10 +86,8 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
         UserError: the weights cannot be fetched or do not fit.
     """
     cfg = get_config(config_path, trained)
-    if device is None and not torch.cuda.is_available():
-        device = "cpu"
-    if device is not None:
-        cfg.MODEL.DEVICE = device
+    if device or not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = device or "cpu"
     model = build_model(cfg)
     VFNetCheckpointer(model, whole_detector=trained).load(cfg.MODEL.WEIGHTS)
     return model

@@ -57,7 +57,7 @@ def weights_url(name: str) -> str:
         NotInZooError: there is no such model, or its weights have no URL; the message says which
             have, or where else they are.
     """
-    config = name[: -len(".yaml")] if name.endswith(".yaml") else name
+    config = name.removesuffix(".yaml")
     models = {model.config: model for model in published_models()}
     if config not in models:
         available = ", ".join(model.config for model in models.values() if model.weights)

@@ -37,7 +37,7 @@ class SafeCfgNode(CfgNode):
 
     @classmethod
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
-        """Read a yaml file and its bases: see `load_yaml`. `allow_unsafe` changes nothing."""
+        # Safely, whatever `allow_unsafe` says.
         return load_yaml(filename)
 
     @classmethod
@@ -124,14 +124,8 @@ class _BoundedLoader(yaml.SafeLoader):
     """
 
     def __init__(self, text: bytes, path: str, nodes: int) -> None:
-        """
-        Args:
-            text: of the file.
-            path: of the file, for messages.
-            nodes: how many were read before, of other files.
-        """
         super().__init__(text)
-        self.nodes = nodes
+        self.nodes = nodes  # those of the files before this one count, too
         self._path = path
         self._depth = 0
         self._sizes: dict[str, int] = {}  # nodes below each anchor that is complete
