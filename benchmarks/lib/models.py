@@ -6,6 +6,7 @@ fixed batch norms take the statistics of the batch, and the last layer of the sc
 shifted so that a given number of candidates passes.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -154,6 +155,8 @@ def _fcos(cfg: CfgNode) -> Detector:
 def _detectron2_config(name: str) -> Any:
     from detectron2 import model_zoo  # warns when it is imported, of what report_errors keeps back
 
+    # Its base holds Python's tuples, of which fvcore would warn on each reading.
+    logging.getLogger("fvcore.common.config").setLevel(logging.ERROR)
     return model_zoo.get_config(name)
 
 

@@ -22,6 +22,7 @@ from vfnet.engine import StepTrainer
 from vfnet.modeling.meta_arch.dense import LocationDetector
 from vfnet.solver import build_optimizer
 from vfnet.utils.precision import PRECISIONS
+from vfnet.utils.quiet import ignore_known_warnings
 
 from .device import autocast
 from .memory import PeakWatch, resident_peak, restart_resident_peak
@@ -214,7 +215,8 @@ def memory_of_subjects(
     torch.cuda.empty_cache()
     peaks = {}
     for title, subject in subjects.items():
-        with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        context = get_context("spawn")
+        with ProcessPoolExecutor(1, context, initializer=ignore_known_warnings) as pool:
             peaks[title] = pool.submit(peak_memory, subject, workload, phase).result()
     return peaks
 

@@ -22,7 +22,8 @@ class CheckedDatasetMapper(DatasetMapper):
     """Detectron2's mapper, with two differences.
 
     A picture that cannot be used is a UserError that names it. In training, augmentations that ask
-    for `boxes` get those that can become ground truth, (N, 4) xyxy in pixels.
+    for `boxes` get those that can become ground truth, (N, 4) xyxy in pixels: all but crowds, which
+    Detectron2's mapper leaves out.
     """
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from ..layers.deform_conv import AnyDeviceDeformConv, DeformConvWithOffset
 from ..layers.star_conv import StarDeformConv, star_offsets
-from .backbone import pafpn, res2net, resnet
+from . import backbone
 from .heads.vfnet import VFNetHead
 from .losses.classification import focal_loss, quality_focal_loss, varifocal_loss
 from .matching.atss import atss_match
@@ -15,11 +15,9 @@ __all__ = [
     "VFNet",
     "VFNetHead",
     "atss_match",
+    "backbone",
     "focal_loss",
-    "pafpn",
     "quality_focal_loss",
-    "res2net",
-    "resnet",
     "star_offsets",
     "varifocal_loss",
 ]

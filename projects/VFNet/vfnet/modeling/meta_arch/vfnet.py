@@ -62,7 +62,7 @@ class VFNet(LocationDetector):
         loss_cls = self.classification_loss(logits, positives, targets.valid)
 
         means = means_over_processes(len(targets.index), ious)
-        normalisers = means.clamp(min=1.0)
+        normalisers = means.clamp(min=1.0)  # a batch without a box has sums of 0 to divide
         names = ("num_pos", "gts_without_positive", "mean_iou_initial", "mean_iou_refined")
         values = (means[0], targets.gts_without_positive, *(means[1:] / normalisers[0]))
         self.record(dict(zip(names, values)))
