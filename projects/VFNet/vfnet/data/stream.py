@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
-from .checks.boxes import clean_boxes
+from .checks.boxes import clean_boxes, objects_of
 from .mapper import build_mapper
 
 logger = logging.getLogger(__name__)
@@ -104,28 +105,18 @@ def images_per_process(cfg: CfgNode) -> int:
     return total // processes
 
 
-class TrainingBatches(Sampler[list[Sample]]):
-    """Batches of samples, without end; skipping to `start_iter` is index arithmetic only."""
+@dataclass
+class TrainingBatches:
+    """Batches of samples, without end; skipping to `start_iter` is index arithmetic only.
 
-    def __init__(
-        self,
-        indices: Iterable[int],
-        batch_size: int,
-        groups: Sequence[int],
-        start_iter: int = 0,
-    ) -> None:
-        """
-        Args:
-            indices: of records, without end; iterating again begins again.
-            batch_size: samples per batch.
-            groups: per record; a batch holds samples of one group. A batch is yielded when its
-                group has enough samples, as by Detectron2's `AspectRatioGroupedDataset`.
-            start_iter: batches to skip.
-        """
-        self.indices = indices
-        self.batch_size = batch_size
-        self.groups = groups
-        self.start_iter = start_iter
+    A batch holds samples of one group, and is yielded when its group has enough of them, as by
+    Detectron2's `AspectRatioGroupedDataset`.
+    """
+
+    indices: Iterable[int]  # of records, without end; iterating again begins again
+    batch_size: int
+    groups: Sequence[int]  # per record
+    start_iter: int = 0  # batches to skip
 
     def __iter__(self) -> Iterator[list[Sample]]:
         return itertools.islice(self._all_batches(), self.start_iter, None)
@@ -152,9 +143,6 @@ class SeededDataset(Dataset):
         # Kept, because a worker process has no process group to ask.
         self.rank = comm.get_rank()
 
-    def __len__(self) -> int:
-        return len(self.records)
-
     def __getitem__(self, sample: Sample) -> Any:
         """Return the mapped record, or the UserError that mapping it raised (`_RaisingLoader`)."""
         index, number = sample
@@ -171,20 +159,21 @@ def seeded_generators(entropy: tuple[int, ...]) -> Iterator[None]:
 
     Restored, so that loading in the training process leaves the training's own draws alone.
     """
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    states = random.getstate(), np.random.get_state()
     words = np.random.SeedSequence(entropy).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(words[1])
-    # Not torch.manual_seed, which would seed the GPU's generators too.
-    torch.default_generator.manual_seed(int(words[2]))
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+    with torch.random.fork_rng(devices=[]):
+        random.seed(int(words[0]))
+        np.random.seed(words[1])
+        # Not torch.manual_seed, which would seed the GPU's generators too.
+        torch.default_generator.manual_seed(int(words[2]))
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
 
 
+@dataclass
 class _RaisingLoader:
     """Raise the errors that come in place of samples.
 
@@ -192,8 +181,7 @@ class _RaisingLoader:
     hands over keeps the sentence that was written for the user.
     """
 
-    def __init__(self, loader: DataLoader) -> None:
-        self.loader = loader
+    loader: DataLoader
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         for batch in self.loader:
@@ -208,32 +196,23 @@ def _usable_records(cfg: CfgNode, records: list[Record]) -> list[Record]:
         if "annotations" not in record:
             raise UserError(f"{record['file_name']} has no annotations: training needs them")
     cleaned = clean_boxes(records, strict=cfg.DATASETS.STRICT)
-    if not any(map(_has_object, cleaned)):
+    if not any(map(objects_of, cleaned)):
         raise UserError(_describe_nothing(cfg.DATASETS.TRAIN, records))
-    records = cleaned
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-        records = filter_images_with_only_crowd_annotations(records)  # logs how many
-    else:
-        empty = sum(not record["annotations"] for record in records)
-        if empty:
-            logger.info(
-                f"{empty} of {len(records)} training images have no box, and are trained on"
-            )
-    return records
-
-
-def _has_object(record: Record) -> bool:
-    return any(not annotation.get("iscrowd", 0) for annotation in record["annotations"])
+        return filter_images_with_only_crowd_annotations(cleaned)  # logs how many
+    if empty := sum(not record["annotations"] for record in cleaned):
+        logger.info(f"{empty} of {len(cleaned)} training images have no box, and are trained on")
+    return cleaned
 
 
 def _describe_nothing(names: Sequence[str], records: Sequence[Record]) -> str:
     """Say why no box can be learned from."""
-    annotations = [a for record in records for a in record["annotations"]]
-    crowds = sum(bool(annotation.get("iscrowd", 0)) for annotation in annotations)
+    boxes = sum(len(record["annotations"]) for record in records)
+    objects = sum(len(objects_of(record)) for record in records)
     return (
-        f"No image of {', '.join(names)} has a usable box: of {len(annotations)} boxes {crowds} "
-        f"are crowds (iscrowd 1), which are not learned, and {len(annotations) - crowds} are empty "
-        "or outside their image. Fix the annotations"
+        f"No image of {', '.join(names)} has a usable box: of {boxes} boxes {boxes - objects} are "
+        f"crowds (iscrowd 1), which are not learned, and {objects} are empty or outside their "
+        "image. Fix the annotations"
     )
 
 

@@ -2,8 +2,9 @@
 
 import logging
 import math
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from detectron2.structures import BoxMode
 
@@ -14,17 +15,10 @@ logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 Box = tuple[float, float, float, float]
+# What was found, by kind, each as text that names the picture and the box.
+Findings = defaultdict[str, list[str]]
 # Pixels. Less than this beyond the border is rounding, of files with two decimals and of sums.
 _TOLERANCE = 0.01
-
-
-class _Findings(NamedTuple):
-    """What was found, each as text that names the picture and the box."""
-
-    invalid: list[str]
-    empty: list[str]
-    outside: list[str]
-    protruding: list[str]
 
 
 def clean_boxes(records: Sequence[Record], strict: bool = False) -> list[Record]:
@@ -74,68 +68,74 @@ def describe_bad_boxes(records: Sequence[Record], strict: bool = False) -> str:
     return message
 
 
-def _inspect(records: Sequence[Record]) -> tuple[list[Record], _Findings]:
+def _inspect(records: Sequence[Record]) -> tuple[list[Record], Findings]:
     """Return the records with usable boxes, and what was found wrong with the others."""
-    findings = _Findings([], [], [], [])
+    findings: Findings = defaultdict(list)
     cleaned = [_clean_record(record, findings) for record in records]
-    if findings.invalid:
+    if invalid := findings["invalid"]:
         raise UserError(
-            f"{len(findings.invalid)} boxes are not finite or have a negative side: "
-            f"{name_first(findings.invalid)}. Fix the annotations"
+            f"{len(invalid)} boxes are not finite or have a negative side: {name_first(invalid)}. "
+            "Fix the annotations"
         )
     return cleaned, findings
 
 
-def _describe(findings: _Findings, left_out_how: str, clipped_how: str) -> str:
+def _describe(findings: Findings, left_out_how: str, clipped_how: str) -> str:
     parts = []
-    left_out = findings.empty + findings.outside
-    if left_out:
+    empty, outside, protruding = (findings[kind] for kind in ("empty", "outside", "protruding"))
+    if left_out := empty + outside:
         parts.append(
-            f"{len(left_out)} boxes {left_out_how} ({len(findings.empty)} empty, "
-            f"{len(findings.outside)} outside their image): {name_first(left_out)}"
+            f"{len(left_out)} boxes {left_out_how} ({len(empty)} empty, {len(outside)} outside "
+            f"their image): {name_first(left_out)}"
         )
-    if findings.protruding:
+    if protruding:
         parts.append(
-            f"{len(findings.protruding)} boxes stick out of their image, {clipped_how}: "
-            f"{name_first(findings.protruding)}"
+            f"{len(protruding)} boxes stick out of their image, {clipped_how}: "
+            f"{name_first(protruding)}"
         )
     return ". ".join(parts)
 
 
-def _clean_record(record: Record, findings: _Findings) -> Record:
+def _clean_record(record: Record, findings: Findings) -> Record:
     if "annotations" not in record:
         return record
     if "width" not in record or "height" not in record:
         raise UserError(f"The record of {record['file_name']} needs its width and height")
-    annotations = []
-    for annotation in record["annotations"]:
-        kept = annotation
-        if not annotation.get("iscrowd", 0):
-            kept = _clean_annotation(annotation, record, findings)
-        if kept is not None:
-            annotations.append(kept)
-    return {**record, "annotations": annotations}
+    cleaned = [_clean_annotation(a, record, findings) for a in record["annotations"]]
+    return {**record, "annotations": [a for a in cleaned if a is not None]}
 
 
-def _clean_annotation(annotation: dict, record: Record, findings: _Findings) -> dict | None:
+def _clean_annotation(annotation: dict, record: Record, findings: Findings) -> dict | None:
+    if is_crowd(annotation):
+        return annotation
     name = f"{record['file_name']} {list(annotation['bbox'])}"
     box = corners(annotation, name)
     x0, y0, x1, y1 = box
     if not all(map(math.isfinite, box)) or x1 < x0 or y1 < y0:
-        findings.invalid.append(name)
+        findings["invalid"].append(name)
         return None
     if x1 == x0 or y1 == y0:
-        findings.empty.append(name)
+        findings["empty"].append(name)
         return None
     clipped = _clip(box, record["width"], record["height"])
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-        findings.outside.append(name)
+        findings["outside"].append(name)
         return None
     if clipped == box:
         return annotation
     if max(abs(a - b) for a, b in zip(clipped, box)) > _TOLERANCE:
-        findings.protruding.append(name)
+        findings["protruding"].append(name)
     return {**annotation, "bbox": list(clipped), "bbox_mode": BoxMode.XYXY_ABS}
+
+
+def objects_of(record: Record) -> list[dict[str, Any]]:
+    """Return the annotations of a record that can become ground truth: all but crowds."""
+    return [a for a in record["annotations"] if not is_crowd(a)]
+
+
+def is_crowd(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation is marked as a crowd; without "iscrowd" it is none."""
+    return bool(annotation.get("iscrowd", 0))
 
 
 def corners(annotation: dict, name: str) -> Box:

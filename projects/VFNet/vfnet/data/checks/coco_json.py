@@ -3,7 +3,8 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
@@ -35,9 +36,10 @@ def check_coco_file(json_file: str) -> dict[int, str]:
         empty = "images" if not images else "categories"
         raise UserError(f'{json_file}: "{empty}" is empty; at least one is needed')
 
-    names = _check_categories(json_file, categories)
+    _check_categories(json_file, categories)
     _check_images(json_file, images)
-    _check_annotations(json_file, annotations, {image["id"] for image in images}, names)
+    names = {category["id"]: category["name"] for category in categories}
+    _check_annotations(json_file, annotations, {image["id"] for image in images}, set(names))
     return dict(sorted(names.items()))
 
 
@@ -53,26 +55,25 @@ def check_evaluable(name: str, records: Sequence[dict[str, Any]]) -> None:
         UserError: annotations without an area or without "iscrowd", or with the id 0, which COCO's
             evaluation takes for "matched to nothing". All are counted, the first ten named.
     """
-    files = {a["id"]: record["file_name"] for record in records for a in record["annotations"]}
-    annotations = [a for record in records for a in record["annotations"]]
-
-    def describe(annotation: dict) -> str:
-        id_ = annotation["id"]
-        return f"id {id_} ({files[id_]}, area {annotation.get('area')})"
-
-    for lacking, bad in (
-        (
-            'an "area" that is a finite number of 0 or more (for boxes: width x height)',
-            [a for a in annotations if not (_is_number(a.get("area")) and a["area"] >= 0)],
+    requirements: dict[str, Callable[[dict], bool]] = {
+        'an "area" that is a finite number of 0 or more (for boxes: width x height)': (
+            lambda a: _is_number(a.get("area")) and a["area"] >= 0
         ),
-        ('"iscrowd" (0 or 1)', [a for a in annotations if "iscrowd" not in a]),
-        ("an id other than 0", [a for a in annotations if a["id"] == 0]),
-    ):
+        '"iscrowd" (0 or 1)': lambda a: "iscrowd" in a,
+        "an id other than 0": lambda a: a["id"] != 0,
+    }
+    for lacking, is_met in requirements.items():
+        bad = [
+            f"id {annotation['id']} ({record['file_name']}, area {annotation.get('area')})"
+            for record in records
+            for annotation in record["annotations"]
+            if not is_met(annotation)
+        ]
         if bad:
             raise UserError(
                 f"{name}: {len(bad)} annotations lack {lacking}, without which COCO's evaluation "
-                f"goes wrong: {name_first(bad, describe)}. Add it to the json file, or take "
-                f"{name} out of DATASETS.TEST"
+                f"goes wrong: {name_first(bad)}. Add it to the json file, or take {name} out of "
+                "DATASETS.TEST"
             )
 
 
@@ -105,86 +106,78 @@ def _read(json_file: str) -> dict[str, Any]:
     return content
 
 
-def _check_categories(json_file: str, categories: list[dict]) -> dict[int, str]:
-    refuse = _refuser(json_file, "categories", str)
+def _check_categories(json_file: str, categories: list[dict]) -> None:
+    refuse = partial(_refuse, json_file, "categories", categories, str)
     refuse(
         "without an integer id and a name",
-        (
-            c
-            for c in categories
-            if not (_is_integer(c.get("id")) and isinstance(c.get("name"), str))
-        ),
+        lambda c: not (_is_integer(c.get("id")) and isinstance(c.get("name"), str)),
     )
-    refuse("with an id that another category has", _repeated(categories, "id"))
-    refuse("with a name that another category has", _repeated(categories, "name"))
-    return {category["id"]: category["name"] for category in categories}
+    refuse("with an id that another category has", _is_repeated(categories, "id"))
+    refuse("with a name that another category has", _is_repeated(categories, "name"))
 
 
 def _check_images(json_file: str, images: list[dict]) -> None:
-    refuse = _refuser(json_file, "images", _image_name)
+    refuse = partial(_refuse, json_file, "images", images, _image_name)
     refuse(
         "without an integer id and a file_name",
-        (i for i in images if not (_is_integer(i.get("id")) and _is_name(i.get("file_name")))),
+        lambda i: not (_is_integer(i.get("id")) and _is_name(i.get("file_name"))),
     )
-    refuse("with an id that another image has", _repeated(images, "id"))
+    refuse("with an id that another image has", _is_repeated(images, "id"))
     refuse(
         "whose width and height are not positive integers",
-        (
-            image
-            for image in images
-            if not all(_is_integer(image.get(k)) and image[k] > 0 for k in ("width", "height"))
-        ),
+        lambda i: not all(_is_integer(i.get(k)) and i[k] > 0 for k in ("width", "height")),
     )
 
 
 def _check_annotations(
-    json_file: str, annotations: list[dict], image_ids: Iterable[int], names: dict[int, str]
+    json_file: str, annotations: list[dict], image_ids: set[int], category_ids: set[int]
 ) -> None:
-    refuse = _refuser(json_file, "annotations", _annotation_name)
-    refuse("without an integer id", (a for a in annotations if not _is_integer(a.get("id"))))
-    refuse("with an id that another annotation has", _repeated(annotations, "id"))
+    refuse = partial(_refuse, json_file, "annotations", annotations, _annotation_name)
+    refuse("without an integer id", lambda a: not _is_integer(a.get("id")))
+    refuse("with an id that another annotation has", _is_repeated(annotations, "id"))
     refuse(
         'of an image that is not in "images"',
-        (a for a in annotations if not _is_member(a.get("image_id"), image_ids)),
+        lambda a: not (_is_integer(a.get("image_id")) and a["image_id"] in image_ids),
     )
     refuse(
         'of a category that is not in "categories"',
-        (a for a in annotations if not _is_member(a.get("category_id"), names)),
+        lambda a: not (_is_integer(a.get("category_id")) and a["category_id"] in category_ids),
     )
     refuse(
         "whose bbox is not four finite numbers [x, y, width, height] with sides of 0 or more",
-        (a for a in annotations if not _is_box(a.get("bbox"))),
+        lambda a: not _is_box(a.get("bbox")),
     )
     refuse(
         '(marked "ignore", which Detectron2 does not know; "iscrowd" is what it knows)',
-        (a for a in annotations if a.get("ignore", 0) != 0),
+        lambda a: a.get("ignore", 0) != 0,
     )
     # Detectron2 takes every box for a crowd whose "iscrowd" is not 0, and leaves it out.
-    refuse(
-        'whose "iscrowd" is neither 0 nor 1',
-        (a for a in annotations if a.get("iscrowd", 0) not in (0, 1)),
+    _refuse(
+        json_file,
+        "annotations",
+        annotations,
         lambda a: f"{a['iscrowd']!r} of {_annotation_name(a)}",
+        'whose "iscrowd" is neither 0 nor 1',
+        lambda a: a.get("iscrowd", 0) not in (0, 1),
     )
 
 
-def _refuser(json_file: str, what: str, describe: Callable[[dict], str]) -> Callable[..., None]:
-    """Return a function that raises a UserError, naming the items it is given, if there are any."""
-
-    def refuse(
-        kind: str, items: Iterable[dict], describe: Callable[[dict], str] = describe
-    ) -> None:
-        bad = list(items)
-        if bad:
-            raise UserError(
-                f"{json_file}: {len(bad)} {what} {kind}: {name_first(bad, describe)}. Fix the file"
-            )
-
-    return refuse
+def _refuse(
+    json_file: str,
+    what: str,
+    items: list[dict],
+    describe: Callable[[dict], str],
+    kind: str,
+    is_bad: Callable[[dict], bool],
+) -> None:
+    bad = [describe(item) for item in items if is_bad(item)]
+    if bad:
+        raise UserError(f"{json_file}: {len(bad)} {what} {kind}: {name_first(bad)}. Fix the file")
 
 
-def _repeated(items: list[dict], key: str) -> list[dict]:
+def _is_repeated(items: list[dict], key: str) -> Callable[[dict], bool]:
     counts = Counter(item[key] for item in items)
-    return [item for item in items if counts[item[key]] > 1]
+    return lambda item: counts[item[key]] > 1
 
 
 def _is_integer(value: Any) -> bool:
@@ -197,10 +190,6 @@ def _is_number(value: Any) -> bool:
 
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and value != ""
-
-
-def _is_member(value: Any, members: Iterable[int]) -> bool:
-    return _is_integer(value) and value in members
 
 
 def _is_box(box: Any) -> bool:

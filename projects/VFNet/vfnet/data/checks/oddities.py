@@ -1,9 +1,9 @@
 """What is allowed in a data set and probably not meant: the unit of boxes, crowds, too many."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from .boxes import corners
+from .boxes import corners, objects_of
 from .report import name_first
 
 Record = dict[str, Any]
@@ -13,24 +13,27 @@ _MOST = 0.5
 
 def describe_unit(records: Sequence[Record]) -> str:
     """Say that most boxes have no side above a pixel, as shares of the picture have; else ""."""
-    names = [
-        f"{record['file_name']} {list(annotation['bbox'])}"
-        for record, annotation in _objects(records)
-        if _is_within_a_pixel(annotation)
+    boxes = [
+        (
+            f"{record['file_name']} {list(annotation['bbox'])}",
+            corners(annotation, record["file_name"]),
+        )
+        for record in records
+        for annotation in objects_of(record)
     ]
-    count = sum(1 for _ in _objects(records))
-    if len(names) <= _MOST * count:
+    small = [name for name, (x0, y0, x1, y1) in boxes if max(x1 - x0, y1 - y0) <= 1]
+    if len(small) <= _MOST * len(boxes):
         return ""
     return (
-        f"{len(names)} of {count} boxes are at most a pixel wide and high, as shares of the "
-        f"picture (0 to 1) would be: {name_first(names, limit=3)}. Boxes have to be in pixels"
+        f"{len(small)} of {len(boxes)} boxes are at most a pixel wide and high, as shares of the "
+        f"picture (0 to 1) would be: {name_first(small, limit=3)}. Boxes have to be in pixels"
     )
 
 
 def describe_crowds(records: Sequence[Record]) -> str:
     """Say that most boxes are crowds; else ""."""
     count = sum(len(record["annotations"]) for record in records)
-    crowds = count - sum(1 for _ in _objects(records))
+    crowds = count - sum(len(objects_of(record)) for record in records)
     if crowds <= _MOST * count:
         return ""
     return (
@@ -41,25 +44,12 @@ def describe_crowds(records: Sequence[Record]) -> str:
 
 def describe_excess(records: Sequence[Record], detections_per_image: int) -> str:
     """Say which pictures hold more objects than TEST.DETECTIONS_PER_IMAGE; "" for none."""
-    counts = [(sum(1 for _ in _objects([r])), r["file_name"]) for r in records]
-    above = sorted((c for c in counts if c[0] > detections_per_image), reverse=True)
+    counts = sorted(((len(objects_of(r)), r["file_name"]) for r in records), reverse=True)
+    above = [f"{count} in {name}" for count, name in counts if count > detections_per_image]
     if not above:
         return ""
     return (
         f"{len(above)} of {len(records)} pictures hold more objects than are kept as detections "
-        f"(TEST.DETECTIONS_PER_IMAGE {detections_per_image}): "
-        f"{name_first(above, lambda c: f'{c[0]} in {c[1]}', limit=3)}. Raise it to find them all"
+        f"(TEST.DETECTIONS_PER_IMAGE {detections_per_image}): {name_first(above, limit=3)}. "
+        "Raise it to find them all"
     )
-
-
-def _objects(records: Sequence[Record]) -> Iterator[tuple[Record, dict[str, Any]]]:
-    """All annotations but crowds, with their record."""
-    for record in records:
-        for annotation in record["annotations"]:
-            if not annotation.get("iscrowd", 0):
-                yield record, annotation
-
-
-def _is_within_a_pixel(annotation: dict[str, Any]) -> bool:
-    x0, y0, x1, y1 = corners(annotation, "a box")
-    return x1 - x0 <= 1 and y1 - y0 <= 1

@@ -41,24 +41,23 @@ def check_own_data(
     for records in loaded.values():
         check_images(records)
     lines = []
-    for name in (name for name in test if name in loaded):
-        check_evaluable(name, loaded[name])
-        if not any(record["annotations"] for record in loaded[name]):
+    trained = {name: loaded[name] for name in train if name in loaded}
+    tested = {name: loaded[name] for name in test if name in loaded}
+    for name, records in tested.items():
+        check_evaluable(name, records)
+        if not any(record["annotations"] for record in records):
             lines.append(
                 f"{name} has no annotations, so no AP will be computed: its detections are "
                 "written as a file to submit"
             )
-        lines += _named(
-            name,
-            describe_bad_boxes(loaded[name], strict),
-            describe_excess(loaded[name], detections_per_image),
+        bad, excess = (
+            describe_bad_boxes(records, strict),
+            describe_excess(records, detections_per_image),
         )
+        lines += _named(name, bad, excess)
     for name, records in loaded.items():
         lines += _named(name, describe_crowds(records))
-    mistakes = _mistakes(
-        {name: records for name, records in loaded.items() if name in train},
-        {name: records for name, records in loaded.items() if name in test},
-    )
+    mistakes = _mistakes(trained, tested)
     if mistakes and strict:
         raise UserError(
             f"DATASETS.STRICT: {'. '.join(mistakes)}. Fix the data, or set DATASETS.STRICT False "
