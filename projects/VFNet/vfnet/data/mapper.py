@@ -11,6 +11,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import SizeMismatchError, build_augmentation, get_bbox
 
 from ..errors import UserError
+from .checks.boxes import is_crowd
 from .checks.pictures import DECODE_ERRORS, open_picture
 from .transforms.crop import build_crop
 from .transforms.cutout import build_cutout
@@ -55,8 +56,7 @@ class CheckedDatasetMapper(DatasetMapper):
 
 def boxes_of(annotations: list[dict[str, Any]]) -> np.ndarray:
     """Return the (N, 4) xyxy boxes, in pixels, of all annotations but crowds."""
-    boxes = [get_bbox(a) for a in annotations if not a.get("iscrowd", 0)]
-    return np.array(boxes).reshape(-1, 4)
+    return np.array([get_bbox(a) for a in annotations if not is_crowd(a)]).reshape(-1, 4)
 
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:

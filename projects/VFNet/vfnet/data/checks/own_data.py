@@ -50,11 +50,8 @@ def check_own_data(
                 f"{name} has no annotations, so no AP will be computed: its detections are "
                 "written as a file to submit"
             )
-        bad, excess = (
-            describe_bad_boxes(records, strict),
-            describe_excess(records, detections_per_image),
-        )
-        lines += _named(name, bad, excess)
+        lines += _named(name, describe_bad_boxes(records, strict))
+        lines += _named(name, describe_excess(records, detections_per_image))
     for name, records in loaded.items():
         lines += _named(name, describe_crowds(records))
     mistakes = _mistakes(trained, tested)
@@ -82,5 +79,5 @@ def _mistakes(train: Mapping[str, Records], test: Mapping[str, Records]) -> list
     return lines
 
 
-def _named(name: str, *texts: str) -> list[str]:
-    return [f"{name}: {text}" for text in texts if text]
+def _named(name: str, text: str) -> list[str]:
+    return [f"{name}: {text}"] if text else []

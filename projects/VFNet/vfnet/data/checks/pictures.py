@@ -91,8 +91,7 @@ def open_picture(file_name: str) -> Iterator[Image.Image]:
     if is_special_file(file_name):
         raise UserError(f"{file_name} is no regular file")
     with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
-        mode = _deep_mode(image)
-        if mode:
+        if mode := _deep_mode(image):
             raise UserError(
                 f"{file_name} has pixels of mode {mode}, where 8 bits a channel are expected: "
                 "convert all such pictures to 8 bits by one rule, for example "

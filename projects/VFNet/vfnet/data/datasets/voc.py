@@ -6,6 +6,7 @@ import logging
 import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -165,7 +166,7 @@ def _read_image(file: Path, images: Path) -> VocImage:
     objects = [_read_object(element, file) for element in root.iter("object")]
     picture = _find_picture(file, images, root)
     width, height = picture_size(str(picture))
-    said = tuple(_number(root.find(f"size/{side}"), file, 0.0) for side in ("width", "height"))
+    said = tuple(_number(root, f"size/{side}", file, "0") for side in ("width", "height"))
     if all(said) and said != (width, height):
         raise UserError(
             f"{file.name} says {said[0]:g}x{said[1]:g}, its picture is {width}x{height}"
@@ -190,28 +191,25 @@ def _read_object(element: ElementTree.Element, file: Path) -> VocObject:
     box = element.find("bndbox")
     if box is None:
         raise UserError(f"{file.name} has an object without a box, {name}")
-    xmin, ymin = _number(box.find("xmin"), file), _number(box.find("ymin"), file)
-    xmax, ymax = _number(box.find("xmax"), file), _number(box.find("ymax"), file)
+    xmin, ymin, xmax, ymax = (_number(box, tag, file) for tag in ("xmin", "ymin", "xmax", "ymax"))
     if xmax < xmin or ymax < ymin:
         raise UserError(
             f"{file.name} has a box of negative size, {name} {[xmin, ymin, xmax, ymax]}"
         )
-    return VocObject(
-        name, (xmin, ymin, xmax, ymax), bool(_number(element.find("difficult"), file, 0.0))
-    )
+    difficult = bool(_number(element, "difficult", file, "0"))
+    return VocObject(name, (xmin, ymin, xmax, ymax), difficult)
 
 
-def _number(element: ElementTree.Element | None, file: Path, default: float | None = None) -> float:
-    if element is None and default is not None:
-        return default
-    text = None if element is None else element.text
-    try:
+def _number(
+    element: ElementTree.Element, path: str, file: Path, default: str | None = None
+) -> float:
+    text = element.findtext(path, default) or None
+    value = math.nan
+    with suppress(ValueError):
         value = float(text or "")
-    except ValueError:
-        value = math.nan
     if not math.isfinite(value):
-        tag = "a number" if element is None else f"<{element.tag}>"
-        raise UserError(f"{file.name} has {text!r} where {tag} has to be a finite number")
+        tag = path.rpartition("/")[2]
+        raise UserError(f"{file.name} has {text!r} where <{tag}> has to be a finite number")
     return value
 
 

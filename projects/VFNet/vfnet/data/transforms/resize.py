@@ -132,15 +132,11 @@ def build_resize(cfg: CfgNode, is_train: bool) -> T.Augmentation:
         _check_train_lengths(cfg)
     is_cv2 = cfg.INPUT.RESIZE == "cv2"
     resize = build_augmentation(cfg, is_train)[0]
-    style = "range" if resize.is_range else "choice"
+    lengths, style = resize.short_edge_length, "range" if resize.is_range else "choice"
     if is_train and cfg.INPUT.MAX_SIZE_TRAIN_RANGE:
         function = cv2_resize if is_cv2 else pil_resize
-        return ResizeBothEdges(
-            resize.short_edge_length, cfg.INPUT.MAX_SIZE_TRAIN_RANGE, style, function
-        )
-    if is_cv2:
-        return MmcvResizeShortestEdge(resize.short_edge_length, resize.max_size, style)
-    return resize
+        return ResizeBothEdges(lengths, cfg.INPUT.MAX_SIZE_TRAIN_RANGE, style, function)
+    return MmcvResizeShortestEdge(lengths, resize.max_size, style) if is_cv2 else resize
 
 
 def _check_train_lengths(cfg: CfgNode) -> None:
