@@ -1,1 +1,1 @@
-"""How well a detector does: scores, test-time augmentation, submissions, the oracle study."""
+"""How well a detector does: scores, submissions, the oracle study."""

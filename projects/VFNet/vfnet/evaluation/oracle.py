@@ -57,21 +57,19 @@ def oracle_replacement(
     """
     if kind not in KINDS:
         raise UserError(f"expected a kind among {', '.join(KINDS)}; got {kind!r}")
-    if kind == "plain":
-        return scores, boxes
     positive = targets.index
     if kind == "gt_bbox":
         boxes = boxes.clone()
         boxes[positive] = targets.boxes
-        return scores, boxes
-    scores = scores.clone()
-    if kind.endswith("_only"):
-        scores[positive] = 0.0
-    if kind.startswith("gt_cls_iou"):
-        _, ious = iou_weighted_giou_loss(boxes[positive], targets.boxes)  # (P,)
-        scores[positive, targets.classes] = ious
-    else:
-        scores[positive, targets.classes] = 1.0
+    elif kind != "plain":
+        scores = scores.clone()
+        if kind.endswith("_only"):
+            scores[positive] = 0.0
+        if kind.startswith("gt_cls_iou"):
+            _, ious = iou_weighted_giou_loss(boxes[positive], targets.boxes)  # (P,)
+            scores[positive, targets.classes] = ious
+        else:
+            scores[positive, targets.classes] = 1.0
     return scores, boxes
 
 
@@ -92,19 +90,16 @@ def oracle_detections(
     scores = model.scores(predictions)
     boxes = model.detected_boxes(predictions, model.points(features))
 
-    def detect(kind: str) -> list[dict]:
+    detections = {}
+    for kind in KINDS:
         replaced = oracle_replacement(scores, boxes, targets, kind)
         candidates = model.choose(images, features, *replaced)
-        return [
-            {
-                "instances": detector_postprocess(
-                    model.suppress(*pair), item["height"], item["width"]
-                )
-            }
-            for pair, item in zip(zip(candidates, images.image_sizes), batch)
+        found = [model.suppress(*pair) for pair in zip(candidates, images.image_sizes)]
+        detections[kind] = [
+            {"instances": detector_postprocess(instances, item["height"], item["width"])}
+            for instances, item in zip(found, batch)
         ]
-
-    return {kind: detect(kind) for kind in KINDS}
+    return detections
 
 
 def oracle_scores(
