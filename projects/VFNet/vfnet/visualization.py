@@ -50,12 +50,9 @@ def draw_boxes(
 
 def write_picture(path: str | Path, image: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB in the format that the name ends in, aside first, then renamed."""
+    path = Path(path)
+    file_format = Image.registered_extensions().get(path.suffix.lower())
+    if file_format is None:
+        raise UserError(f"expected a picture's name such as {path.stem}.png, got {path}")
     with write_aside(path) as stream:
-        Image.fromarray(image).save(stream, format=_format_of(Path(path)), quality=95)
-
-
-def _format_of(path: Path) -> str:
-    try:
-        return Image.registered_extensions()[path.suffix.lower()]
-    except KeyError as error:
-        raise UserError(f"expected a picture's name such as {path.stem}.png, got {path}") from error
+        Image.fromarray(image).save(stream, format=file_format, quality=95)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 import torch
 from detectron2.config import CfgNode
@@ -15,14 +14,9 @@ from .fit import has_head
 _MMDET = re.compile(r"(mmdet|vfnet):")
 
 
-class Resize(NamedTuple):
-    """A value of INPUT.RESIZE, and the line that tells the user of it ("": needless)."""
-
-    value: str
-    line: str
-
-
-def resize_of_detector(weights: str, value: str, chosen: bool, training: bool = False) -> Resize:
+def resize_of_detector(
+    weights: str, value: str, chosen: bool, training: bool = False
+) -> tuple[str, str]:
     """Decide how to resize for a whole detector.
 
     Args:
@@ -33,13 +27,13 @@ def resize_of_detector(weights: str, value: str, chosen: bool, training: bool = 
 
     Returns:
         "cv2" for weights of mmdet that are tested or predicted with, unless another was chosen;
-        else `value`.
+        else `value`. And the line that tells the user of it; "": needless.
     """
     if not _MMDET.match(weights) or (value == "cv2" and (chosen or training)):
-        return Resize(value, "")
+        return value, ""
     if training or chosen:
-        return Resize(value, f"INPUT.RESIZE stays {value}, but {weights} was trained with cv2")
-    return Resize("cv2", f"INPUT.RESIZE is cv2, with which {weights} was trained")
+        return value, f"INPUT.RESIZE stays {value}, but {weights} was trained with cv2"
+    return "cv2", f"INPUT.RESIZE is cv2, with which {weights} was trained"
 
 
 def take_resize(cfg: CfgNode) -> str:
@@ -48,10 +42,10 @@ def take_resize(cfg: CfgNode) -> str:
     Args:
         cfg: not frozen; its MODEL.WEIGHTS is a whole detector.
     """
-    resize = resize_of_detector(cfg.MODEL.WEIGHTS, cfg.INPUT.RESIZE, is_chosen(cfg))
-    if resize.value != cfg.INPUT.RESIZE:
-        cfg.INPUT.RESIZE = resize.value
-    return resize.line
+    value, line = resize_of_detector(cfg.MODEL.WEIGHTS, cfg.INPUT.RESIZE, is_chosen(cfg))
+    if value != cfg.INPUT.RESIZE:
+        cfg.INPUT.RESIZE = value
+    return line
 
 
 def training_resize(cfg: CfgNode) -> str:
@@ -61,7 +55,7 @@ def training_resize(cfg: CfgNode) -> str:
         UserError: they cannot be fetched or converted.
     """
     weights = cfg.MODEL.WEIGHTS
-    line = resize_of_detector(weights, cfg.INPUT.RESIZE, is_chosen(cfg), training=True).line
+    _, line = resize_of_detector(weights, cfg.INPUT.RESIZE, is_chosen(cfg), training=True)
     return line if line and _is_detector(weights) else ""
 
 

@@ -38,7 +38,7 @@ Sample = tuple[int, int]
 def build_train_loader(
     cfg: CfgNode,
     *,
-    seed: int,
+    seed: int = 0,
     start_iter: int = 0,
     records: list[Record] | None = None,
 ) -> Iterable[list[dict[str, Any]]]:

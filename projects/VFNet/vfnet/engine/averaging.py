@@ -132,11 +132,7 @@ class EMA(WeightAverage):
     name = "ema"
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
-        """
-        Args:
-            model: as for `WeightAverage`.
-            decay: share of the old average in the new one.
-        """
+        """Keep a share of `decay` of the old average in the new one."""
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
         super().__init__(model, average, period=1)
         self._decay = decay
@@ -154,23 +150,19 @@ class PublishAverage(HookBase):
     def __init__(
         self,
         average: WeightAverage,
-        folder: str,
+        checkpointer: VFNetCheckpointer,
         score: Callable[[WeightAverage], dict],
         metric: str,
-        safetensors: bool = False,
     ) -> None:
         """
         Args:
             average: what to publish.
-            folder: of the checkpoint, which is not one to continue from.
+            checkpointer: writes the averaged model, and tags nothing as the last.
             score: evaluates the averaged model, on all processes; nested results.
             metric: the name of the AP that is logged, as stored.
-            safetensors: write the weights as safetensors too.
         """
         self._average = average
-        self._checkpointer = VFNetCheckpointer(
-            average.averaged_model, folder, safetensors=safetensors, tag_last=False
-        )
+        self._checkpointer = checkpointer
         self._score = score
         self._metric = metric
 
@@ -218,8 +210,13 @@ def check_averaging(cfg: CfgNode, model: nn.Module, weights: str, resuming: bool
             "SOLVER.SWA goes on from a trained detector, but MODEL.WEIGHTS is empty; set it to "
             "the best checkpoint of a finished run, as in MODEL.WEIGHTS output/RUN/model_best.pth"
         )
-    if not resuming:
-        _check_start_is_kept(weights, cfg.OUTPUT_DIR)
+    # URLs have no folder here.
+    local = os.path.isfile(weights) and os.path.isdir(cfg.OUTPUT_DIR)
+    if not resuming and local and os.path.samefile(os.path.dirname(weights) or ".", cfg.OUTPUT_DIR):
+        raise UserError(
+            f"SOLVER.SWA would overwrite the run that it starts from: {weights} lies in OUTPUT_DIR "
+            f"{cfg.OUTPUT_DIR}; set OUTPUT_DIR to a folder of its own, such as {cfg.OUTPUT_DIR}_swa"
+        )
     head = getattr(model, "head", nn.Identity())
     if get_bn_modules(head.train()):
         raise UserError(
@@ -232,17 +229,6 @@ def check_averaging(cfg: CfgNode, model: nn.Module, weights: str, resuming: bool
         raise UserError(
             "TEST.PRECISE_BN.NUM_ITER is on how many batches SOLVER.SWA estimates the statistics "
             f"of batch norms: expected 1 or more, got {num_batches}"
-        )
-
-
-def _check_start_is_kept(weights: str, output_dir: str) -> None:
-    # URLs have no folder here.
-    if not (os.path.isfile(weights) and os.path.isdir(output_dir)):
-        return
-    if os.path.samefile(os.path.dirname(weights) or ".", output_dir):
-        raise UserError(
-            f"SOLVER.SWA would overwrite the run that it starts from: {weights} lies in OUTPUT_DIR "
-            f"{output_dir}; set OUTPUT_DIR to a folder of its own, such as {output_dir}_swa"
         )
 
 
@@ -262,12 +248,7 @@ def averaging_warnings(cfg: CfgNode) -> list[str]:
 def build_averages(
     cfg: CfgNode, model: nn.Module, build_batches: BuildBatches
 ) -> list[WeightAverage]:
-    """Build the averages that SOLVER.SWA and SOLVER.EMA ask for; both may be.
-
-    Args:
-        cfg: the config.
-        model, build_batches: as for `SWA`.
-    """
+    """Build the averages that SOLVER.SWA and SOLVER.EMA ask for; both may be."""
     averages: list[WeightAverage] = []
     solver = cfg.SOLVER
     if solver.SWA.ENABLED:

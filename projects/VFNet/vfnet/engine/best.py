@@ -3,13 +3,12 @@
 import logging
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.engine import HookBase, hooks
+from detectron2.engine import hooks
 from detectron2.utils.events import EventStorage
-from torch import nn
 
 from ..checkpoint import VFNetCheckpointer
 
@@ -28,26 +27,17 @@ def latest_score(storage: EventStorage, name: str) -> float | None:
     return value if iteration == storage.iter else None
 
 
-class CatchUpEvaluation(HookBase):
+class CatchUpEvaluation(hooks.EvalHook):
     """Where a run is continued from an iteration that is evaluated, evaluate before anything else.
 
     Its checkpoint was written before the evaluation, which takes minutes and may not have ended.
     """
 
-    def __init__(self, period: int, evaluate: Callable[[], None]) -> None:
-        """
-        Args:
-            period: iterations between evaluations.
-            evaluate: evaluates and stores the scores; called on all processes.
-        """
-        self._period = period
-        self._evaluate = evaluate
-
     def before_train(self) -> None:
         """Evaluate the weights that the run is continued with, if their iteration is due."""
         done = self.trainer.start_iter
         if 0 < done < self.trainer.max_iter and done % self._period == 0:
-            self._evaluate()
+            self._do_eval()
 
 
 class BestCheckpoint(hooks.BestCheckpointer):
@@ -60,24 +50,16 @@ class BestCheckpoint(hooks.BestCheckpointer):
     """
 
     def __init__(
-        self,
-        eval_period: int,
-        model: nn.Module,
-        folder: str,
-        test_sets: Sequence[str],
-        safetensors: bool = False,
+        self, eval_period: int, checkpointer: VFNetCheckpointer, test_sets: Sequence[str]
     ) -> None:
         """
         Args:
             eval_period: iterations between evaluations.
-            model: what is evaluated.
-            folder: of the file.
+            checkpointer: writes the weights of what is evaluated, and tags nothing as the last.
             test_sets: the names of the data sets that are evaluated.
-            safetensors: write the weights as safetensors too.
         """
-        checkpointer = VFNetCheckpointer(model, folder, safetensors=safetensors, tag_last=False)
         super().__init__(eval_period, checkpointer, score_name(test_sets))
-        self._path = os.path.join(folder, f"{self._file_prefix}.pth")
+        self._path = os.path.join(checkpointer.save_dir, f"{self._file_prefix}.pth")
         self._run = uuid.uuid4().hex
         self._test_set = test_sets[0]
 

@@ -33,10 +33,11 @@ def complete_job_variables(device: str, num_gpus: int, num_machines: int) -> Non
         UserError: some are missing, they are no numbers of processes, or there is more than one
             process or GPU on this machine.
     """
-    variables = (*_OF_THE_JOB, *_ON_THIS_MACHINE)
-    present = [name for name in (*variables, *_MEETING_POINT) if name in os.environ]
-    missing = [name for name in (*variables, *_MEETING_POINT) if name not in os.environ]
-    if num_machines > 1 or not set(present) & set(variables):
+    names = (*_OF_THE_JOB, *_ON_THIS_MACHINE, *_MEETING_POINT)
+    present = [name for name in names if name in os.environ]
+    missing = [name for name in names if name not in os.environ]
+    of_processes = [name for name in present if name not in _MEETING_POINT]
+    if num_machines > 1 or not of_processes:
         return
     if not is_torchrun() and os.environ.get("WORLD_SIZE") == "1":
         return
@@ -44,8 +45,7 @@ def complete_job_variables(device: str, num_gpus: int, num_machines: int) -> Non
         raise UserError(
             f"the environment holds a part of a job's variables: {_with_values(present)}, but not "
             f"{', '.join(missing)}; start this with torchrun, which sets all of them, or unset "
-            f"{', '.join(name for name in variables if name in present)} to train on this machine "
-            "alone"
+            f"{', '.join(of_processes)} to train on this machine alone"
         )
     _check_rank()
     if missing:

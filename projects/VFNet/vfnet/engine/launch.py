@@ -108,16 +108,12 @@ def choose_device(device: str, num_gpus: int) -> str:
         )
     present = torch.cuda.device_count()
     if is_torchrun():
-        # Nobody asked for GPUs by number here: without any, the processes share the CPU.
-        asked = int(os.environ["LOCAL_WORLD_SIZE"])
-        if not present:
-            return "cpu"
-        option = "--nproc-per-node"
+        asked, option = int(os.environ["LOCAL_WORLD_SIZE"]), "--nproc-per-node"
     else:
-        asked = num_gpus
-        if asked == 0 or (asked == 1 and not present):
-            return "cpu"
-        option = "--num-gpus"
+        asked, option = num_gpus, "--num-gpus"
+    # Under torchrun nobody asked for GPUs by number: without any, the processes share the CPU.
+    if asked == 0 or (not present and (asked == 1 or is_torchrun())):
+        return "cpu"
     if asked > present:
         raise UserError(
             f"{option} {asked} asks for {asked} GPUs, but {present} are present; "

@@ -124,30 +124,33 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """Add to Detectron2's hooks the best checkpoint and the averages of SOLVER.SWA and EMA."""
         cfg, model = self.cfg, self.checkpointer.model
-        also_safetensors = cfg.SOLVER.SAFETENSORS
+        period, test_sets = cfg.TEST.EVAL_PERIOD, cfg.DATASETS.TEST
         averages = build_averages(
             cfg, model, lambda: self.build_train_loader(cfg, seed=self._trainer.seed)
         )
         found = super().build_hooks()
         (place,) = [i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook)]
         after_evaluation: list[HookBase] = []
-        if cfg.TEST.EVAL_PERIOD > 0 and cfg.DATASETS.TEST:
-            after_evaluation += [
-                CatchUpEvaluation(cfg.TEST.EVAL_PERIOD, found[place]._do_eval),
-                BestCheckpoint(
-                    cfg.TEST.EVAL_PERIOD, model, cfg.OUTPUT_DIR, cfg.DATASETS.TEST, also_safetensors
-                ),
-            ]
+        if period > 0 and test_sets:
+            found[place] = CatchUpEvaluation(period, found[place]._func)
+            after_evaluation.append(BestCheckpoint(period, self._file_apart(model), test_sets))
         if cfg.TEST.AUG.ENABLED:
             after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_TTA(cfg, model)))
-        metric = score_name(cfg.DATASETS.TEST)
-        after_evaluation += [
-            PublishAverage(average, cfg.OUTPUT_DIR, self._score, metric, also_safetensors)
-            for average in averages
-        ]
+        for average in averages:
+            file = self._file_apart(average.averaged_model)
+            metric = score_name(test_sets)
+            after_evaluation.append(PublishAverage(average, file, self._score, metric))
         found[place + 1 : place + 1] = after_evaluation
         # The averages first, so that a checkpoint has the weights of its own iteration in them.
         return [*averages, *found]
+
+    def _file_apart(self, model: torch.nn.Module) -> VFNetCheckpointer:
+        """Writes weights into OUTPUT_DIR, in files that --resume never continues from."""
+        cfg = self.cfg
+        also_safetensors = cfg.SOLVER.SAFETENSORS
+        return VFNetCheckpointer(
+            model, cfg.OUTPUT_DIR, safetensors=also_safetensors, tag_last=False
+        )
 
     def _score(self, average: WeightAverage) -> dict:
         # In a folder of its own, because the detections of the raw weights are there.

@@ -143,8 +143,7 @@ class _BoundedLoader(yaml.SafeLoader):
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
-        if not isinstance(event, yaml.AliasEvent) and event.anchor is not None:
-            self._sizes[event.anchor] = self.nodes - before
+        self._sizes[event.anchor] = self.nodes - before
         return node
 
     def _check(self, event: Any) -> None:
@@ -168,9 +167,8 @@ class _BoundedLoader(yaml.SafeLoader):
 
 def _base_path(base: str, path: str) -> str:
     base = os.path.expanduser(base)
-    if base.startswith(("/", "http://", "https://")):
-        return base
-    return os.path.join(os.path.dirname(path), base)
+    is_url = base.startswith(("http://", "https://"))
+    return base if is_url else os.path.join(os.path.dirname(path), base)
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any], path: str) -> dict[str, Any]:
