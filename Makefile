@@ -23,8 +23,9 @@ help:
 demo: setup
 	$(VENV_PYTHON) demo/shapes.py
 
+# On networks as small as the tests' a second thread waits more than it computes.
 test: setup
-	$(VENV_PYTHON) -m pytest tests
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests
 
 lint: setup
 	$(VENV_PYTHON) -m ruff format --check .
