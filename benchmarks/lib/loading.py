@@ -72,7 +72,7 @@ def profile_loading(cfgs: dict[str, CfgNode], images: int) -> Samples:
 
 def _loading(cfg: CfgNode) -> Run:
     dataset = _dataset(build_train_loader(cfg, seed=0))
-    indices = itertools.cycle(range(len(dataset)))
+    indices = itertools.cycle(range(len(dataset.records)))
     mapper, augmentations = dataset.mapper, dataset.mapper.augmentations
 
     def run(watch: Watch) -> None:
