@@ -1,4 +1,4 @@
-"""Every config key that VFNet adds to Detectron2's, with its unit and its options."""
+"""Every config key that this project adds to Detectron2's, with its unit and its options."""
 
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
@@ -14,11 +14,14 @@ UNCHOSEN_RESIZE = str(b"pil", "ascii")
 
 
 def add_vfnet_config(cfg: CfgNode) -> None:
-    """Add VFNet's keys, at their defaults, to a config made by `detectron2.config.get_cfg()`."""
+    """Add this project's keys, at their defaults, to a config of `detectron2.config.get_cfg()`."""
     _add_vfnet_keys(cfg)
-    # As in the nodes of dense detectors.
-    cfg.MODEL.RETINANET.CLASS_NAMES = []
-    cfg.MODEL.ROI_HEADS.CLASS_NAMES = []
+    _add_atss_keys(cfg)
+    _add_gfl_keys(cfg)
+    _add_foveabox_keys(cfg)
+    _add_reppoints_keys(cfg)
+    _add_retinanet_keys(cfg.MODEL.RETINANET)
+    _add_rcnn_keys(cfg)
     _add_backbone_keys(cfg)
     _add_augmentation_keys(cfg)
     _add_averaging_keys(cfg.SOLVER)
@@ -50,14 +53,15 @@ def get_cfg() -> CfgNode:
 def detector_key(cfg: CfgNode) -> str:
     """The key of the node that describes the configured detector, such as "MODEL.VFNET".
 
-    It is called as MODEL.META_ARCHITECTURE in capitals; GeneralizedRCNN has its classes in
-    ROI_HEADS.
+    It is called as MODEL.META_ARCHITECTURE in capitals; QualityRetinaNet has Detectron2's
+    RETINANET, and GeneralizedRCNN has its classes in ROI_HEADS.
 
     Raises:
         UserError: there is no such node.
     """
     architecture = cfg.MODEL.META_ARCHITECTURE
-    name = {"GeneralizedRCNN": "ROI_HEADS"}.get(architecture, architecture.upper())
+    others = {"GeneralizedRCNN": "ROI_HEADS", "QualityRetinaNet": "RETINANET"}
+    name = others.get(architecture, architecture.upper())
     if name not in cfg.MODEL:
         raise UserError(
             f"MODEL.META_ARCHITECTURE {architecture} has no node MODEL.{name} that holds its "
@@ -102,9 +106,107 @@ def _add_vfnet_keys(cfg: CfgNode) -> None:
     # Share of the gradient that passes through the star's sampling points into the box.
     vfnet.STAR_GRADIENT_SCALE = 0.1
     vfnet.REFINED_BOX_LOSS_WEIGHT = 2.0
+    _add_assignment_keys(vfnet)
+
+
+def _add_assignment_keys(node: CfgNode) -> None:
     # Assignment (ATSS): candidates per level and box; side of the square anchor in strides.
-    vfnet.ATSS_TOPK = 9
-    vfnet.ANCHOR_SCALE = 8.0
+    node.ATSS_TOPK = 9
+    node.ANCHOR_SCALE = 8.0
+
+
+def _add_atss_keys(cfg: CfgNode) -> None:
+    cfg.MODEL.ATSS = dense_node()
+    _add_assignment_keys(cfg.MODEL.ATSS)
+    # False: FCOS+ATSS without its centerness branch.
+    cfg.MODEL.ATSS.CENTERNESS = True
+    cfg.MODEL.ATSS.CENTERNESS_LOSS_WEIGHT = 1.0
+
+
+def _add_gfl_keys(cfg: CfgNode) -> None:
+    gfl = dense_node(CLS_LOSS="quality_focal")
+    cfg.MODEL.GFL = gfl
+    _add_assignment_keys(gfl)
+    # A side of a box is a distribution over 0 to REG_MAX strides.
+    gfl.REG_MAX = 16
+    gfl.DFL_LOSS_WEIGHT = 0.25
+    # GFLv2: the score times a quality, which is read from the TOPK highest probabilities of each
+    # side and, with ADD_MEAN, their mean, by a layer of CHANNELS.
+    gfl.QUALITY_PREDICTOR = CfgNode()
+    gfl.QUALITY_PREDICTOR.ENABLED = False
+    gfl.QUALITY_PREDICTOR.TOPK = 4
+    gfl.QUALITY_PREDICTOR.CHANNELS = 64
+    gfl.QUALITY_PREDICTOR.ADD_MEAN = True
+
+
+def _add_foveabox_keys(cfg: CfgNode) -> None:
+    foveabox = dense_node(
+        NORM="", FOCAL_ALPHA=0.4, FOCAL_GAMMA=1.5, BOX_LOSS_WEIGHT=1.0, NMS_THRESH_TEST=0.5
+    )
+    cfg.MODEL.FOVEABOX = foveabox
+    # Of each level: the sizes of boxes (square root of the area) that it learns, both ends
+    # included, and the distance that the exponential of a raw output of 0 means, in pixels.
+    foveabox.SCALE_RANGES = [[1, 64], [32, 128], [64, 256], [128, 512], [256, 2048]]
+    foveabox.BASE_EDGES = [16, 32, 64, 128, 256]
+    # Share of a box's sides that is positive, around its centre.
+    foveabox.SIGMA = 0.4
+    # Classify features that are aligned with the box by a deformable convolution.
+    foveabox.ALIGN = False
+
+
+def _add_reppoints_keys(cfg: CfgNode) -> None:
+    # BOX_LOSS_WEIGHT is the initial points', REFINED_BOX_LOSS_WEIGHT the refined ones'.
+    reppoints = dense_node(NUM_CONVS=3, BOX_LOSS_WEIGHT=0.5, NMS_THRESH_TEST=0.5)
+    cfg.MODEL.REPPOINTS = reppoints
+    reppoints.REFINED_BOX_LOSS_WEIGHT = 1.0
+    # A square number, the taps of a deformable convolution.
+    reppoints.NUM_POINTS = 9
+    reppoints.POINT_CHANNELS = 256
+    # Boxes of this many strides are the smallest that a level learns, and the unit of box losses.
+    reppoints.POINT_BASE_SCALE = 4
+    # Share of the gradient that passes from the refined points to the initial ones, and to the
+    # learnt factor of the moments.
+    reppoints.POINTS_GRADIENT_SCALE = 0.1
+    reppoints.MOMENT_GRADIENT_SCALE = 0.01
+    # From points to a box: "moment", their mean and standard deviation.
+    reppoints.TRANSFORM = "moment"
+
+
+def _add_retinanet_keys(retinanet: CfgNode) -> None:
+    # Beside Detectron2's own, for QualityRetinaNet; as in the nodes of dense detectors.
+    retinanet.CLASS_NAMES = []
+    retinanet.CLS_LOSS = "focal"
+    retinanet.CLS_LOSS_WEIGHT = 1.0
+    retinanet.VARIFOCAL_ALPHA = 0.75
+    retinanet.VARIFOCAL_GAMMA = 2.0
+    retinanet.VARIFOCAL_IOU_WEIGHTED = True
+    retinanet.QUALITY_FOCAL_BETA = 2.0
+    # What losses are divided by: "ema", Detectron2's moving average of the number of positives, or
+    # "positives", those of this batch on this process (each image counts as one at least): mmdet's.
+    retinanet.LOSS_NORMALIZER = "ema"
+    _add_balanced_l1_keys(retinanet)
+
+
+def _add_balanced_l1_keys(node: CfgNode) -> None:
+    # Where BBOX_REG_LOSS_TYPE is "balanced_l1" (Libra R-CNN, equation 6).
+    node.BALANCED_L1_ALPHA = 0.5
+    node.BALANCED_L1_GAMMA = 1.5
+    node.BALANCED_L1_BETA = 1.0
+
+
+def _add_rcnn_keys(cfg: CfgNode) -> None:
+    roi_heads = cfg.MODEL.ROI_HEADS
+    roi_heads.CLASS_NAMES = []
+    # Of LibraROIHeads: "random" as Detectron2 samples, or "libra": negatives spread over SAMPLER_BINS
+    # ranges of IoU, positives over the ground truths.
+    roi_heads.SAMPLER = "random"
+    roi_heads.SAMPLER_BINS = 3
+    # mmdet's sampler changes once: after the first call with enough negatives, those of IoU 0 are
+    # drawn only to fill up. False: every call as the first.
+    roi_heads.SAMPLER_FLOOR_SWITCH = True
+    _add_balanced_l1_keys(cfg.MODEL.ROI_BOX_HEAD)
+    # Most negatives for each positive anchor that the RPN learns from; 0: no bound.
+    cfg.MODEL.RPN.NEGATIVES_PER_POSITIVE = 0
 
 
 def _add_network_keys(node: CfgNode) -> None:
@@ -206,6 +308,21 @@ def _add_backbone_keys(cfg: CfgNode) -> None:
     # Start each residual block as the identity: the scale of its last norm is 0. For training from
     # scratch; loaded weights overwrite it.
     cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL = False
+
+    # What makes P6, and from it P7, of the pyramids that this project builds: "p5", "res5", or
+    # "pool" (P6 is every second cell of P5, and there is no P7); whether a ReLU stands before P7's
+    # convolution; the norm of both, a name of detectron2.layers.get_norm.
+    cfg.MODEL.FPN.P6_FROM = "p5"
+    cfg.MODEL.FPN.P7_RELU = True
+    cfg.MODEL.FPN.P6_P7_NORM = ""
+
+    # build_bfp_backbone: the balanced feature pyramid (Libra R-CNN) behind the pyramid of another
+    # builder; the level, counted from the finest, whose size it is refined at; "non_local", "conv"
+    # or "".
+    cfg.MODEL.BFP = CfgNode()
+    cfg.MODEL.BFP.BACKBONE = ""
+    cfg.MODEL.BFP.REFINE_LEVEL = 2
+    cfg.MODEL.BFP.REFINE = "non_local"
 
     cfg.MODEL.RES2NET = CfgNode()
     cfg.MODEL.RES2NET.SCALES = 4

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from tests.builders import classification_loss
 from tests.compare import relative_difference
 from vfnet.errors import UserError
-from vfnet.modeling.losses.box import iou_and_giou, iou_weighted_giou_loss
+from vfnet.modeling.losses.box import balanced_l1_loss, iou_and_giou, iou_weighted_giou_loss
 from vfnet.modeling.losses.classification import (
     Positives,
     focal_loss,
@@ -175,3 +175,59 @@ def test_padding_learns_under_varifocal_loss_alone():
 def test_unknown_classification_loss_is_an_error():
     with pytest.raises(UserError, match="CLS_LOSS must be .* got 'hinge'"):
         classification_loss("hinge")
+
+
+@pytest.mark.parity
+def test_balanced_l1_loss_is_the_references(reference):
+    expected = reference["balanced_l1_alpha0.5_gamma1.5_beta1"]
+    pred = expected["pred"].clone().requires_grad_()
+    loss = balanced_l1_loss(pred, expected["target"])
+    loss.sum().backward()
+    assert relative_difference(loss.detach(), expected["loss"]) < 1e-6
+    assert relative_difference(pred.grad, expected["grad"]) < 1e-6
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.11])
+def test_both_parts_of_balanced_l1_loss_meet_at_beta(beta):
+    """gamma beta + gamma / b - alpha beta, with b = e^3 - 1."""
+    difference = torch.tensor([beta * (1 - 1e-6), beta, 1e4], requires_grad=True)
+    loss = balanced_l1_loss(difference, torch.zeros(3), beta=beta)
+    loss.sum().backward()
+    at_beta = 1.5 * beta + 1.5 / (math.exp(3) - 1) - 0.5 * beta
+    assert loss[:2].tolist() == pytest.approx([at_beta, at_beta], rel=1e-5)
+    assert difference.grad[1:].tolist() == [1.5, 1.5]
+    if beta == 1:  # the inner part's derivative is alpha ln(b x + 1), so gamma at the end
+        assert difference.grad[0].item() == pytest.approx(1.5, rel=1e-5)
+
+
+def test_a_quality_of_0_is_background_but_not_under_focal_loss():
+    """RetinaNet's unclamped IoU turns a positive that misses its box into a negative."""
+    logits = torch.tensor([[0.3, -0.2], [0.1, 0.4]])
+    missed = Positives(torch.tensor([1]), torch.tensor([0]), torch.tensor([0.0]))
+    nothing = Positives(*(part[:0] for part in missed))
+    valid = torch.ones(2, dtype=torch.bool)
+
+    def gradient(name, positives):
+        x = logits.clone().requires_grad_()
+        loss = classification_loss(name)(x, positives, valid)
+        loss.backward()
+        return torch.cat((loss.detach()[None], x.grad.flatten()))
+
+    for name in ("varifocal", "quality_focal"):
+        torch.testing.assert_close(gradient(name, missed), gradient(name, nothing))
+    assert gradient("focal", missed)[3] < 0 < gradient("focal", nothing)[3]
+
+
+def test_varifocal_loss_can_leave_rows_out():
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    positives = Positives(torch.tensor([0]), torch.tensor([2]), torch.tensor([0.7]))
+    valid = torch.tensor([True, True, True, False, True, False])
+
+    def gradient(everywhere, rows):
+        x = logits.clone().requires_grad_()
+        loss = classification_loss("varifocal", everywhere)(x[rows], positives, valid[rows])
+        loss.backward()
+        return torch.cat((loss.detach()[None], x.grad.flatten()))
+
+    torch.testing.assert_close(gradient(False, slice(None)), gradient(True, valid))
+    assert gradient(True, slice(None))[0] > gradient(True, valid)[0]

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from ...layers.conv_norm import conv_with_norm
 from ...layers.deform_conv import DeformConvWithOffset
+from .fpn import init_neck
 from .res2net import build_res2net
-from .resnet import init_neck
 
 
 class PAFPN(Backbone):

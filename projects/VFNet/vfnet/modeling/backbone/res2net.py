@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from ...errors import UserError
 from ...layers.conv_norm import conv_with_norm
 from ...layers.deform_conv import DeformConvWithOffset
-from .resnet import BLOCKS_PER_STAGE, assemble_resnet, build_fpn, is_deformable
+from .fpn import build_fpn
+from .resnet import BLOCKS_PER_STAGE, assemble_resnet, is_deformable
 
 
 class DeepStem(CNNBlockBase):
@@ -129,5 +130,5 @@ def build_res2net(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
 
 @BACKBONE_REGISTRY.register()
 def build_vfnet_res2net_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Res2Net with FPN: P3 to P5 from `FPN.IN_FEATURES`, P6 and P7 from P5."""
+    """Res2Net with FPN: see `build_fpn`."""
     return build_fpn(cfg, build_res2net(cfg, input_shape))

@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d, ModulatedDeformConv, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
-from detectron2.modeling.backbone.fpn import FPN, LastLevelP6P7
+from detectron2.modeling.backbone.fpn import FPN
 from detectron2.modeling.backbone.resnet import (
     BasicBlock,
     BasicStem,
@@ -24,6 +24,7 @@ from ...config import norms_are_fixed
 from ...errors import UserError
 from ...layers.deform_conv import AnyDeviceDeformConv
 from ...layers.fast_conv import use_fast_convolutions
+from .fpn import build_fpn
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -67,7 +68,7 @@ class VFNetResNet(ResNet):
 
 @BACKBONE_REGISTRY.register()
 def build_vfnet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """ResNet or ResNeXt of any width with FPN: P3 to P5 from `FPN.IN_FEATURES`, P6, P7 from P5."""
+    """ResNet or ResNeXt of any width with FPN: see `build_fpn`."""
     resnets = cfg.MODEL.RESNETS
     if resnets.RES5_DILATION != 1:
         raise UserError(
@@ -162,29 +163,3 @@ def _zero_init_residual(stages: list[list[nn.Module]]) -> None:
                 "such as MODEL.RESNETS.NORM BN"
             )
         nn.init.zeros_(norm.weight)
-
-
-def build_fpn(cfg: CfgNode, bottom_up: ResNet) -> FPN:
-    """FPN with P6 and P7 made from P5, initialised as mmdet's neck: Xavier uniform, bias 0."""
-    channels = cfg.MODEL.FPN.OUT_CHANNELS
-    fpn = FPN(
-        bottom_up=bottom_up,
-        in_features=cfg.MODEL.FPN.IN_FEATURES,
-        out_channels=channels,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=LastLevelP6P7(channels, channels, in_feature="p5"),
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
-    init_neck(fpn, bottom_up)
-    use_fast_convolutions(fpn)
-    return fpn
-
-
-def init_neck(neck: nn.Module, bottom_up: nn.Module) -> None:
-    """Initialise every convolution of a neck, its `bottom_up` apart: Xavier uniform, bias 0."""
-    below = set(bottom_up.modules())
-    for module in neck.modules():
-        if isinstance(module, nn.Conv2d) and module not in below:
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)

@@ -25,13 +25,17 @@ class Candidates(NamedTuple):
     classes: Tensor
 
 
-# Scores (R, K) and groups (R,), which number the levels of all images -> location, class and score
-# of the candidates, (C,) each; locations ascend.
-CandidateRule = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+# Scores (R, K), groups (R,), which number the levels of all images, and `factor`, see below ->
+# location, class and score of the candidates, (C,) each; locations ascend.
+CandidateRule = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
 def best_pairs(
-    scores: Tensor, groups: Tensor, score_threshold: float, topk: int
+    scores: Tensor,
+    groups: Tensor,
+    score_threshold: float,
+    topk: int,
+    factor: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Candidates as mmdet 3 and Detectron2 choose them: the best (location, class) pairs.
 
@@ -39,25 +43,37 @@ def best_pairs(
         scores, groups: as in `CandidateRule`.
         score_threshold: a candidate's score lies above it.
         topk: pairs kept of a group at most.
+        factor: (R,), such as centerness: what a candidate's score is multiplied by, once chosen.
     """
     location, label = (scores > score_threshold).nonzero(as_tuple=True)
     score = scores[location, label]
     kept = best_of_groups(score, groups[location], topk)
-    return location[kept], label[kept], score[kept]
+    return _with_factor(location[kept], label[kept], score[kept], factor)
 
 
 def best_locations(
-    scores: Tensor, groups: Tensor, score_threshold: float, topk: int
+    scores: Tensor,
+    groups: Tensor,
+    score_threshold: float,
+    topk: int,
+    factor: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Candidates as the official implementation chooses them.
 
-    The topk locations of a group by their best class come first, then all their classes whose score
-    lies above the threshold; arguments as in `best_pairs`.
+    The topk locations of a group by their best class, times `factor`, come first, then all their
+    classes whose score alone lies above the threshold; arguments as in `best_pairs`.
     """
-    kept = best_of_groups(scores.amax(dim=1), groups, topk)
+    best = scores.amax(dim=1)
+    kept = best_of_groups(best if factor is None else best * factor, groups, topk)
     place, label = (scores[kept] > score_threshold).nonzero(as_tuple=True)
     location = kept[place]
-    return location, label, scores[location, label]
+    return _with_factor(location, label, scores[location, label], factor)
+
+
+def _with_factor(
+    location: Tensor, label: Tensor, score: Tensor, factor: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    return location, label, score if factor is None else score * factor[location]
 
 
 def best_of_groups(values: Tensor, groups: Tensor, topk: int) -> Tensor:
@@ -97,6 +113,7 @@ def choose_candidates(
     levels: Tensor,
     image_sizes: Sequence[tuple[int, int]],
     rule: CandidateRule,
+    factor: Tensor | None = None,
 ) -> list[Candidates]:
     """Choose the candidates of N images, in pixels of the resized image.
 
@@ -104,11 +121,12 @@ def choose_candidates(
         scores, boxes: (N R, K), (N R, 4), image by image; boxes x1, y1, x2, y2.
         levels: (R,), the level of each location, ascending from 0.
         image_sizes: (H, W) of each image before padding.
+        factor: (N R,), see `best_pairs`.
     """
     n, device = len(image_sizes), scores.device
     first_groups = torch.arange(n, device=device) * (levels.max() + 1)
     groups = (first_groups[:, None] + levels).flatten()
-    location, classes, scores = rule(scores, groups)
+    location, classes, scores = rule(scores, groups, factor=factor)
 
     # shape[0] and shapes_to_tensor: an exported model takes other sizes, too.
     image, boxes = location // levels.shape[0], boxes[location]

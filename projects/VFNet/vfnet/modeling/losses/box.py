@@ -1,5 +1,7 @@
 """Losses of boxes, float32 inside whatever autocast says."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,3 +45,24 @@ def iou_weighted_giou_loss(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tens
     iou, giou = iou_and_giou(boxes, targets)
     q = iou.detach().clamp(min=1e-6)
     return (q * (1 - giou)).sum(), q
+
+
+def balanced_l1_loss(
+    deltas: Tensor, targets: Tensor, alpha: float = 0.5, gamma: float = 1.5, beta: float = 1.0
+) -> Tensor:
+    """Balanced L1 loss (Libra R-CNN, equation 9, https://arxiv.org/abs/1904.02701), of each number.
+
+    Of a small difference it has more gradient than smooth L1, of a large one not more than `gamma`.
+
+    Args:
+        deltas, targets: of one shape.
+        alpha: the lower, the more weight for small differences.
+        gamma: the gradient from `beta` on.
+        beta: where the logarithm's part ends.
+    """
+    difference = (deltas.float() - targets.float()).abs()
+    b = math.exp(gamma / alpha) - 1
+    small = difference.clamp(max=beta)  # else the part not taken overflows, and its gradient is NaN
+    inner = alpha / b * (b * small + 1) * torch.log(b * small / beta + 1) - alpha * small
+    outer = gamma * difference + gamma / b - alpha * beta
+    return torch.where(difference < beta, inner, outer)

@@ -6,7 +6,7 @@ ground truth at the ground-truth class of a positive location, 0 elsewhere).
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from fvcore.nn import sigmoid_focal_loss
@@ -91,10 +91,10 @@ def focal_loss(
 
 
 class Positives(NamedTuple):
-    """The targets of classification that are not 0: P of them.
+    """The locations that learn a class: P of them, each with one class.
 
     row, column: (P,) int64, location and class, each pair once.
-    quality: (P,) float32, q.
+    quality: (P,) float32, q. Focal loss does not read it; under the others, a q of 0 is background.
     """
 
     row: Tensor
@@ -102,8 +102,8 @@ class Positives(NamedTuple):
     quality: Tensor
 
 
-# Classification loss of a batch: logits (A, C), positives, and valid (A,), which locations lie in
-# their own image and not in the padding of the batch -> the sum over all of them.
+# Classification loss of a batch: logits (A, C), positives, and valid (A,), which rows count at all
+# (others lie in the padding of the batch, or are neither positive nor negative) -> the sum of them.
 ClassificationLoss = Callable[[Tensor, Positives, Tensor], Tensor]
 
 
@@ -114,6 +114,7 @@ def build_classification_loss(
     varifocal_alpha: float,
     varifocal_gamma: float,
     varifocal_iou_weighted: bool,
+    varifocal_everywhere: bool,
     quality_focal_beta: float,
     focal_alpha: float,
     focal_gamma: float,
@@ -123,20 +124,41 @@ def build_classification_loss(
     Args:
         name: "varifocal", "quality_focal" or "focal".
         prefix: of the key, for messages, such as "MODEL.VFNET".
+        varifocal_everywhere: varifocal loss also learns where `valid` is False, as VFNet and ATSS
+            were trained.
         varifocal_alpha, ...: see the losses.
     """
     if name == "varifocal":
-        # Padding learns background, as the published models were trained.
-        return lambda logits, positives, valid: varifocal_loss_sum(
-            logits, *positives, varifocal_alpha, varifocal_gamma, varifocal_iou_weighted
+        return partial(
+            _varifocal_sum,
+            everywhere=varifocal_everywhere,
+            alpha=varifocal_alpha,
+            gamma=varifocal_gamma,
+            iou_weighted=varifocal_iou_weighted,
         )
     if name == "quality_focal":
         return partial(_sum_of_valid, partial(quality_focal_loss, beta=quality_focal_beta))
     if name == "focal":
-        return partial(_sum_of_valid, partial(focal_loss, alpha=focal_alpha, gamma=focal_gamma))
+        return partial(_focal_sum, partial(focal_loss, alpha=focal_alpha, gamma=focal_gamma))
     raise UserError(
         f"{prefix}.CLS_LOSS must be 'varifocal', 'quality_focal' or 'focal', got {name!r}"
     )
+
+
+def _varifocal_sum(
+    logits: Tensor, positives: Positives, valid: Tensor, everywhere: bool, **numbers: Any
+) -> Tensor:
+    if not everywhere:
+        # Of a logit of -inf, p is 0: neither loss nor gradient.
+        logits = logits.masked_fill(~valid[:, None], float("-inf"))
+    return varifocal_loss_sum(logits, *positives, **numbers)
+
+
+def _focal_sum(
+    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, positives: Positives, valid: Tensor
+) -> Tensor:
+    positives = positives._replace(quality=torch.ones_like(positives.quality))
+    return _sum_of_valid(loss, logits, positives, valid)
 
 
 def _sum_of_valid(

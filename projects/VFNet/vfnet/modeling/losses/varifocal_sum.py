@@ -30,8 +30,8 @@ def varifocal_loss_sum(
 
     Args:
         logits: (R, K).
-        row, column: (P,) int64, places of the positive targets, each once.
-        quality: (P,), their targets q > 0, which take no gradient.
+        row, column: (P,) int64, places of the targets that may be positive, each once.
+        quality: (P,), their targets q, which take no gradient; where q is 0, they are negative.
         alpha, gamma, iou_weighted: see `varifocal_loss`; the sum is a float32 scalar.
     """
     logits, quality = logits.float(), quality.detach().float()
@@ -41,15 +41,17 @@ def varifocal_loss_sum(
     block = max(flat.numel(), 1) if flat.is_cuda else _BLOCK
     gradient = torch.empty_like(flat)
     blocks = zip(flat.split(block), gradient.split(block))
-    total = torch.stack([_negatives(*pair, alpha, gamma) for pair in blocks]).sum()
+    total = torch.stack([_negatives(*pair, alpha, gamma).sum() for pair in blocks]).sum()
 
-    positive = x[row, column]
-    total -= _negatives(positive, torch.empty_like(positive), alpha, gamma)
+    # The few places of q were counted among the negatives, which some of them are.
+    chosen, is_positive = x[row, column], quality > 0
+    slope = torch.empty_like(chosen)
+    as_negative = _negatives(chosen, slope, alpha, gamma)
     weight = quality if iou_weighted else torch.ones_like(quality)
-    cross_entropy = F.binary_cross_entropy_with_logits(positive, quality, reduction="none")
-    total += torch.dot(weight, cross_entropy)
+    as_positive = weight * F.binary_cross_entropy_with_logits(chosen, quality, reduction="none")
+    total += torch.where(is_positive, as_positive - as_negative, 0).sum()
     gradient = gradient.view_as(x)
-    gradient[row, column] = weight * (positive.sigmoid() - quality)
+    gradient[row, column] = torch.where(is_positive, weight * (chosen.sigmoid() - quality), slope)
     return _WithGradient.apply(logits, total, gradient)
 
 
@@ -69,7 +71,7 @@ class _WithGradient(torch.autograd.Function):
 
 
 def _negatives(logits: Tensor, gradient: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Loss of logits (B,) whose targets are 0, summed; writes its derivative to `gradient`.
+    """Loss of logits (B,) whose targets are 0, of each; writes its derivative to `gradient`.
 
     The loss is alpha p^gamma s with s = -log(1 - p) = softplus(x), and its derivative
     alpha p^gamma (gamma (1 - p) s + p), since dp/dx = p (1 - p) and ds/dx = p.
@@ -79,4 +81,4 @@ def _negatives(logits: Tensor, gradient: Tensor, alpha: float, gamma: float) -> 
     weight = p.pow(gamma).mul_(alpha)
     torch.sub(1, p, out=gradient)
     gradient.mul_(softplus).mul_(gamma).add_(p).mul_(weight)
-    return weight.mul_(softplus).sum()
+    return weight.mul_(softplus)

@@ -38,6 +38,9 @@ class LocationDetector(DenseDetector):
     Naming convention: N = images, R = locations of all levels, K = classes, P = positives.
     """
 
+    # Varifocal loss also learns where targets are not valid: see `build_classification_loss`.
+    varifocal_everywhere = False
+
     def __init__(
         self,
         *,
@@ -101,6 +104,7 @@ class LocationDetector(DenseDetector):
                 varifocal_alpha=node.VARIFOCAL_ALPHA,
                 varifocal_gamma=node.VARIFOCAL_GAMMA,
                 varifocal_iou_weighted=node.VARIFOCAL_IOU_WEIGHTED,
+                varifocal_everywhere=cls.varifocal_everywhere,
                 quality_focal_beta=node.QUALITY_FOCAL_BETA,
                 focal_alpha=node.FOCAL_ALPHA,
                 focal_gamma=node.FOCAL_GAMMA,
@@ -187,8 +191,12 @@ class LocationDetector(DenseDetector):
         raise NotImplementedError
 
     def scores(self, predictions: Any) -> Tensor:
-        """What ranks a detection, of each location and class -> (N R, K) float32, 0 to 1."""
+        """The score of each location and class -> (N R, K) float32, 0 to 1."""
         raise NotImplementedError
+
+    def score_factor(self, predictions: Any) -> Tensor | None:
+        """What the scores of a location's candidates are multiplied by -> (N R,), or None."""
+        return None
 
     def detected_boxes(self, predictions: Any, points: Tensor) -> Tensor:
         """The box that each location detects -> (N R, 4), x1, y1, x2, y2 in pixels, not clipped.
@@ -209,14 +217,21 @@ class LocationDetector(DenseDetector):
     ) -> list[Candidates]:
         """What suppression chooses from, of each image, in pixels of the resized image."""
         boxes = self.detected_boxes(predictions, self.points(features))
-        return self.choose(images, features, self.scores(predictions), boxes)
+        scores, factor = self.scores(predictions), self.score_factor(predictions)
+        return self.choose(images, features, scores, boxes, factor)
 
     def choose(
-        self, images: ImageList, features: list[Tensor], scores: Tensor, boxes: Tensor
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        scores: Tensor,
+        boxes: Tensor,
+        factor: Tensor | None = None,
     ) -> list[Candidates]:
-        """Candidates of each image from `scores` and `detected_boxes`."""
+        """Candidates of each image from `scores`, `detected_boxes` and `score_factor`."""
         levels = level_numbers(level_sizes(features), self.device)
-        return choose_candidates(scores, boxes, levels, images.image_sizes, self.candidate_rule)
+        sizes = images.image_sizes
+        return choose_candidates(scores, boxes, levels, sizes, self.candidate_rule, factor)
 
     def suppress(self, candidates: Candidates, image_size: tuple[int, int]) -> Instances:
         """From the candidates of an image of this (H, W) to its detections, best first."""

@@ -22,6 +22,8 @@ from .dense import LocationDetector
 class VFNet(LocationDetector):
     """VarifocalNet; letters of shapes as in `LocationDetector`."""
 
+    varifocal_everywhere = True
+
     @configurable
     def __init__(self, *, refined_box_loss_weight: float, **shared: Any):
         """As `LocationDetector`, whose `box_loss_weight` is the initial box's."""
