@@ -197,8 +197,8 @@ def _add_balanced_l1_keys(node: CfgNode) -> None:
 def _add_rcnn_keys(cfg: CfgNode) -> None:
     roi_heads = cfg.MODEL.ROI_HEADS
     roi_heads.CLASS_NAMES = []
-    # Of LibraROIHeads: "random" as Detectron2 samples, or "libra": negatives spread over SAMPLER_BINS
-    # ranges of IoU, positives over the ground truths.
+    # Of LibraROIHeads: "random" as Detectron2 samples, or "libra": negatives spread over
+    # SAMPLER_BINS ranges of IoU, positives over the ground truths.
     roi_heads.SAMPLER = "random"
     roi_heads.SAMPLER_BINS = 3
     # mmdet's sampler changes once: after the first call with enough negatives, those of IoU 0 are
