@@ -3,6 +3,7 @@
 from ..layers.deform_conv import AnyDeviceDeformConv, DeformConvWithOffset
 from ..layers.star_conv import StarDeformConv, star_offsets
 from . import backbone
+from .backbone.bfp import BalancedFeaturePyramid
 from .heads.vfnet import VFNetHead
 from .losses.classification import focal_loss, quality_focal_loss, varifocal_loss
 from .matching.atss import atss_match
@@ -10,6 +11,7 @@ from .meta_arch.vfnet import VFNet
 
 __all__ = [
     "AnyDeviceDeformConv",
+    "BalancedFeaturePyramid",
     "DeformConvWithOffset",
     "StarDeformConv",
     "VFNet",
