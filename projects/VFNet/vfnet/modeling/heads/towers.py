@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-
 from typing import Any
 
 import torch
@@ -22,7 +21,8 @@ from ...layers.star_conv import StarDeformConv
 class TwoTowerHead(nn.Module):
     """What the heads of the family begin with: a tower for classes and one for boxes.
 
-    A subclass adds what it predicts from them, the classes as `cls_pred`, and then calls `init_layers`.
+    A subclass adds what it predicts from them, the classes as `cls_pred`, and then calls
+    `init_layers`.
     """
 
     def __init__(

@@ -119,8 +119,9 @@ class Positives(NamedTuple):
     quality: Tensor
 
 
-# Classification loss of a batch: logits (A, C), or probabilities, positives, and valid (A,), which rows count at all
-# (others lie in the padding of the batch, or are neither positive nor negative) -> the sum of them.
+# Classification loss of a batch: logits (A, C), or probabilities, positives, and valid (A,), which
+# rows count at all (others lie in the padding of the batch, or are neither positive nor negative)
+# -> the sum of them.
 ClassificationLoss = Callable[[Tensor, Positives, Tensor], Tensor]
 
 
