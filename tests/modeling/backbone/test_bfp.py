@@ -1,4 +1,4 @@
-"""The balanced feature pyramid: the reference's numbers, arithmetic on paper, any pyramid inside."""
+"""The balanced feature pyramid: the reference's numbers, sums on paper, any pyramid inside."""
 
 import pytest
 import torch
