@@ -9,6 +9,7 @@ from .losses.classification import focal_loss, quality_focal_loss, varifocal_los
 from .matching.atss import atss_match
 from .meta_arch.atss import ATSS
 from .meta_arch.gfl import GFL
+from .meta_arch.retinanet import QualityRetinaNet
 from .meta_arch.vfnet import VFNet
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "AnyDeviceDeformConv",
     "BalancedFeaturePyramid",
     "DeformConvWithOffset",
+    "QualityRetinaNet",
     "StarDeformConv",
     "VFNet",
     "VFNetHead",
