@@ -112,5 +112,6 @@ def test_candidates_are_ranked_by_score_times_centerness(mini_atss):
     centerness = torch.cat([x.sigmoid().flatten() for x in output.centerness])
     products = model.scores(output) * centerness[:, None]
     assert len(found.scores) > 1000
-    assert torch.isin(found.scores, products).all()
+    nearest = (found.scores[:, None] - products.flatten()).abs().amin(dim=1)
+    assert nearest.max() < 1e-6
     assert found.scores.min() < 0.05  # the threshold met the score alone
