@@ -3,6 +3,7 @@
 from ..layers.deform_conv import AnyDeviceDeformConv, DeformConvWithOffset
 from ..layers.star_conv import StarDeformConv, star_offsets
 from . import backbone
+from .backbone.bfp import BalancedFeaturePyramid
 from .heads.vfnet import VFNetHead
 from .losses.classification import focal_loss, quality_focal_loss, varifocal_loss
 from .matching.atss import atss_match
@@ -14,6 +15,7 @@ __all__ = [
     "ATSS",
     "GFL",
     "AnyDeviceDeformConv",
+    "BalancedFeaturePyramid",
     "DeformConvWithOffset",
     "StarDeformConv",
     "VFNet",
