@@ -1,6 +1,6 @@
 """The detectors, and what they are composed of."""
 
-from ..layers.deform_conv import AnyDeviceDeformConv, DeformConvWithOffset
+from ..layers.deform_conv import AnyDeviceDeformConv, AnyDeviceDeformConvV1, DeformConvWithOffset
 from ..layers.star_conv import StarDeformConv, star_offsets
 from . import backbone
 from .heads.vfnet import VFNetHead
@@ -10,6 +10,7 @@ from .meta_arch.vfnet import VFNet
 
 __all__ = [
     "AnyDeviceDeformConv",
+    "AnyDeviceDeformConvV1",
     "DeformConvWithOffset",
     "StarDeformConv",
     "VFNet",
