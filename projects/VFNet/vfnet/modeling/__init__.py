@@ -1,6 +1,6 @@
 """The detectors, and what they are composed of."""
 
-from ..layers.deform_conv import AnyDeviceDeformConv, DeformConvWithOffset
+from ..layers.deform_conv import AnyDeviceDeformConv, AnyDeviceDeformConvV1, DeformConvWithOffset
 from ..layers.star_conv import StarDeformConv, star_offsets
 from . import backbone
 from .heads.vfnet import VFNetHead
@@ -14,6 +14,7 @@ __all__ = [
     "ATSS",
     "GFL",
     "AnyDeviceDeformConv",
+    "AnyDeviceDeformConvV1",
     "DeformConvWithOffset",
     "StarDeformConv",
     "VFNet",
