@@ -86,7 +86,7 @@ def oracle_detections(
         for each of `KINDS` what the model returns. "plain" is what it returns itself.
     """
     images, features, predictions = model.predict(batch)
-    targets = model.assign(images, features, [item["instances"] for item in batch])
+    targets = model.assign(images, features, predictions, [item["instances"] for item in batch])
     scores = model.scores(predictions)
     boxes = model.detected_boxes(predictions, model.points(features))
 

@@ -7,7 +7,9 @@ from .heads.vfnet import VFNetHead
 from .losses.classification import focal_loss, quality_focal_loss, varifocal_loss
 from .matching.atss import atss_match
 from .meta_arch.atss import ATSS
+from .meta_arch.foveabox import FoveaBox
 from .meta_arch.gfl import GFL
+from .meta_arch.reppoints import RepPoints
 from .meta_arch.vfnet import VFNet
 
 __all__ = [
@@ -16,6 +18,8 @@ __all__ = [
     "AnyDeviceDeformConv",
     "AnyDeviceDeformConvV1",
     "DeformConvWithOffset",
+    "FoveaBox",
+    "RepPoints",
     "StarDeformConv",
     "VFNet",
     "VFNetHead",

@@ -24,6 +24,8 @@ class Targets(NamedTuple):
     boxes: (P, 4) float32, x1, y1, x2, y2 in pixels.
     valid: (N * R,) bool, False in the padding outside an image's own size.
     gts_without_positive: 0-dim int64, ground truths that no location learns.
+    image_sizes: (N, 2) int64, height and width of each image before padding, in pixels.
+    initial: of a detector that assigns twice, the targets of its first stage.
     """
 
     index: Tensor
@@ -31,10 +33,13 @@ class Targets(NamedTuple):
     boxes: Tensor
     valid: Tensor
     gts_without_positive: Tensor
+    image_sizes: Tensor
+    initial: "Targets | None" = None
 
     def to(self, device: torch.device) -> "Targets":
         """The same on a device; see `to_device`."""
-        return Targets(*(to_device(tensor, device) for tensor in self))
+        tensors = [to_device(tensor, device) for tensor in self[:-1]]
+        return Targets(*tensors, initial=self.initial and self.initial.to(device))
 
     def positives_of_images(self, num_locations: int) -> Tensor:
         """Positive locations of each image of R = `num_locations` -> (N,) float32."""
@@ -82,6 +87,7 @@ def assign_targets(
         gt_boxes[gt_index].float(),
         _valid_mask(feature_sizes, valid_sizes),
         (~matched).sum(),
+        torch.tensor(image_sizes, device=device),
     )
 
 

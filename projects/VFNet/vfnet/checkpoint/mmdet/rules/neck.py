@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import Rule
+from .rule import Rule, conv_rules
 
 
 def neck_rules(fpn: str, is_pafpn: bool) -> list[Rule]:
@@ -16,26 +16,16 @@ def _fpn(fpn: str, p6: str, p7: str) -> list[Rule]:
     """A pyramid: convolution i of P3-P5 is number i + 3; P6 and P7 follow."""
     fpn_rules = []
     for index in range(3):
-        lateral = f"neck.lateral_convs.{index}.conv.{{affine}}"
-        fpn_rules.append(Rule(lateral, f"{fpn}.fpn_lateral{index + 3}.{{affine}}"))
-        fpn_rules += _neck_conv(f"neck.fpn_convs.{index}", f"{fpn}.fpn_output{index + 3}")
+        fpn_rules += conv_rules(f"neck.lateral_convs.{index}", f"{fpn}.fpn_lateral{index + 3}")
+        fpn_rules += conv_rules(f"neck.fpn_convs.{index}", f"{fpn}.fpn_output{index + 3}")
     for index, ours in ((3, p6), (4, p7)):
-        fpn_rules += _neck_conv(f"neck.fpn_convs.{index}", ours)
+        fpn_rules += conv_rules(f"neck.fpn_convs.{index}", ours)
     return fpn_rules
 
 
 def _pafpn() -> list[Rule]:
     """What VFNet-X's neck has beside its pyramid."""
     return [
-        *_neck_conv("neck.downsample_convs.{index}", "backbone.downsample.{index}"),
-        *_neck_conv("neck.pafpn_convs.{index}", "backbone.output.{index}"),
-    ]
-
-
-def _neck_conv(mmdet: str, ours: str) -> list[Rule]:
-    """A convolution with bias or GroupNorm and, where it is deformable, an offset branch."""
-    return [
-        Rule(f"{mmdet}.conv.{{affine}}", f"{ours}.{{affine}}"),
-        Rule(f"{mmdet}.gn.{{affine}}", f"{ours}.norm.{{affine}}"),
-        Rule(f"{mmdet}.conv.conv_offset.{{affine}}", f"{ours}.offset.{{affine}}"),
+        *conv_rules("neck.downsample_convs.{index}", "backbone.downsample.{index}"),
+        *conv_rules("neck.pafpn_convs.{index}", "backbone.output.{index}"),
     ]
