@@ -38,8 +38,11 @@ class Targets(NamedTuple):
 
     def to(self, device: torch.device) -> "Targets":
         """The same on a device; see `to_device`."""
-        tensors = [to_device(tensor, device) for tensor in self[:-1]]
-        return Targets(*tensors, initial=self.initial and self.initial.to(device))
+        moved = {
+            name: value if value is None else value.to(device)
+            for name, value in self._asdict().items()
+        }
+        return self._replace(**moved)
 
     def positives_of_images(self, num_locations: int) -> Tensor:
         """Positive locations of each image of R = `num_locations` -> (N,) float32."""
