@@ -1,7 +1,7 @@
 """What the locations of a batch learn: the assignments of its images, put together."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.structures import Instances
@@ -38,10 +38,13 @@ class Targets(NamedTuple):
 
     def to(self, device: torch.device) -> "Targets":
         """The same on a device; see `to_device`."""
-        moved = {
-            name: value if value is None else value.to(device)
+        moved: dict[str, Any] = {
+            name: to_device(value, device)
             for name, value in self._asdict().items()
+            if isinstance(value, Tensor)
         }
+        if self.initial is not None:
+            moved["initial"] = self.initial.to(device)
         return self._replace(**moved)
 
     def positives_of_images(self, num_locations: int) -> Tensor:
