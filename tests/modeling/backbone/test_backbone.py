@@ -4,8 +4,10 @@ from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import build_backbone, build_model
 from detectron2.modeling.backbone.resnet import DeformBottleneckBlock
 from torch import nn
+from torchvision.ops import deform_conv2d
 
 from vfnet import get_cfg
+from vfnet.checkpoint import to_mmdet_state_dict
 from vfnet.errors import UserError
 
 
@@ -85,6 +87,43 @@ def test_published_detectors_have_their_number_of_parameters(name, resnets, para
         assert count(build_model(cfg)) == parameters
 
 
+# By mmdet's sources: a 3x3 convolution to 18 channels, with bias, for each deformable one, of
+# which a Res2Net's block has three. Blocks and width of each deformable stage.
+@pytest.mark.parametrize(
+    ("name", "resnets", "stages"),
+    [
+        ("resnet", {}, {"res3": (4, 128), "res4": (23, 256), "res5": (3, 512)}),
+        (
+            "resnet",
+            {"NUM_GROUPS": 32, "WIDTH_PER_GROUP": 4},
+            {"res4": (23, 512), "res5": (3, 1024)},
+        ),
+        ("res2net", {}, {"res4": (23, 104), "res5": (3, 208)}),
+    ],
+)
+def test_backbones_of_version_1_have_the_names_and_shapes_of_mmdets(name, resnets, stages):
+    sizes = {**R101, "WIDTH_PER_GROUP": 64, **resnets}
+    chosen = [stage in stages for stage in ("res2", "res3", "res4", "res5")]
+    shapes = []
+    for flags in ([False] * 4, chosen):
+        cfg = config(**sizes, DEFORM_ON_PER_STAGE=flags)
+        cfg.MODEL.BACKBONE.NAME = f"build_vfnet_{name}_fpn_backbone"
+        with torch.device("meta"):
+            state_dict = build_backbone(cfg).bottom_up.state_dict()
+        mmdet = to_mmdet_state_dict({f"backbone.bottom_up.{n}": v for n, v in state_dict.items()})
+        shapes.append({key: tuple(value.shape) for key, value in mmdet.items()})
+    plain, deformed = shapes
+    layers = ["conv2"] if name == "resnet" else ["convs.0", "convs.1", "convs.2"]
+    expected = {}
+    for stage, (blocks, width) in stages.items():
+        for block in range(blocks):
+            for layer in layers:
+                branch = f"backbone.layer{int(stage[3]) - 1}.{block}.{layer}.conv_offset"
+                expected[f"{branch}.weight"] = (18, width, 3, 3)
+                expected[f"{branch}.bias"] = (18,)
+    assert deformed == {**plain, **expected}
+
+
 def test_the_neck_and_head_of_vfnet_x_have_their_number_of_parameters():
     cfg = config(**R101, **DCN)
     cfg.MODEL.META_ARCHITECTURE = "VFNet"
@@ -157,14 +196,19 @@ def test_the_neck_is_initialised_as_mmdets():
                 assert (convolution.bias == 0).all()
 
 
-def deformable(**resnets):
-    return config(DEFORM_ON_PER_STAGE=[False, True, True, True], DEFORM_MODULATED=True, **resnets)
+def deformable(modulated=True, **resnets):
+    stages = [False, True, True, True]
+    return config(DEFORM_ON_PER_STAGE=stages, DEFORM_MODULATED=modulated, **resnets)
 
 
+@pytest.mark.parametrize("modulated", [True, False])
 @pytest.mark.parametrize(("groups", "deform_groups"), [(1, 1), (4, 1), (1, 2)])
-def test_deformable_blocks_keep_detectron2s_names_and_learn_on_a_cpu(groups, deform_groups):
+def test_deformable_blocks_keep_detectron2s_names_and_learn_on_a_cpu(
+    groups, deform_groups, modulated
+):
     torch.manual_seed(0)
-    cfg = deformable(NUM_GROUPS=groups, WIDTH_PER_GROUP=8, DEFORM_NUM_GROUPS=deform_groups)
+    sizes = {"NUM_GROUPS": groups, "WIDTH_PER_GROUP": 8, "DEFORM_NUM_GROUPS": deform_groups}
+    cfg = deformable(modulated, **sizes)
     backbone = build_backbone(cfg)
     block = backbone.bottom_up.res3[0]
     detectron2_block = DeformBottleneckBlock(
@@ -173,7 +217,7 @@ def test_deformable_blocks_keep_detectron2s_names_and_learn_on_a_cpu(groups, def
         bottleneck_channels=block.conv1.out_channels,
         stride=2,
         num_groups=groups,
-        deform_modulated=True,
+        deform_modulated=modulated,
         deform_num_groups=deform_groups,
     )
     shapes = {name: value.shape for name, value in detectron2_block.state_dict().items()}
@@ -187,6 +231,19 @@ def test_deformable_blocks_keep_detectron2s_names_and_learn_on_a_cpu(groups, def
             for parameter in (block.conv2.weight, block.conv2_offset.weight):
                 assert parameter.grad.isfinite().all()
                 assert parameter.grad.abs().max() > 0
+
+
+def test_a_block_of_version_1_convolves_at_its_offsets_alone():
+    torch.manual_seed(0)
+    block = build_backbone(deformable(False)).eval().bottom_up.res3[0]
+    nn.init.normal_(block.conv2_offset.weight, std=0.1)
+    x = torch.randn(1, block.in_channels, 16, 24)
+    narrow = block.conv1(x).relu()
+    offset = block.conv2_offset(narrow)
+    assert offset.shape == (1, 18, 8, 12)
+    taps = deform_conv2d(narrow, offset, block.conv2.weight, stride=2, padding=1)
+    expected = block.conv3(block.conv2.norm(taps).relu()) + block.shortcut(x)
+    torch.testing.assert_close(block(x), expected.relu(), rtol=1e-4, atol=1e-4)
 
 
 def test_only_the_stages_asked_for_are_deformable():
@@ -203,7 +260,6 @@ def test_only_the_stages_asked_for_are_deformable():
     [
         ({"depth": 20}, "DEPTH must be one of"),
         ({"depth": 18, "NUM_GROUPS": 4}, "R-18 and R-34"),
-        ({"DEFORM_ON_PER_STAGE": [False, True, True, True]}, "DEFORM_MODULATED True"),
         ({"RES5_DILATION": 2}, "RES5_DILATION must be 1"),
         ({"ZERO_INIT_RESIDUAL": True, "NORM": "FrozenBN"}, "needs norms that learn"),
     ],
@@ -213,10 +269,11 @@ def test_what_cannot_be_built_is_an_error(settings, message):
         build_backbone(config(**settings))
 
 
+@pytest.mark.parametrize("modulated", [True, False])
 @pytest.mark.parametrize("neck", ["fpn", "pafpn"])
-def test_res2net_with_dcn_learns_on_a_cpu(neck):
+def test_res2net_with_dcn_learns_on_a_cpu(neck, modulated):
     torch.manual_seed(0)
-    cfg = deformable()
+    cfg = deformable(modulated)
     cfg.MODEL.BACKBONE.NAME = f"build_vfnet_res2net_{neck}_backbone"
     cfg.MODEL.RES2NET.BASE_WIDTH = 4
     cfg.MODEL.PAFPN.NORM, cfg.MODEL.PAFPN.DEFORM = "GN", True

@@ -1,6 +1,6 @@
 """The detectors, and what they are composed of."""
 
-from ..layers.deform_conv import AnyDeviceDeformConv, DeformConvWithOffset
+from ..layers.deform_conv import AnyDeviceDeformConv, AnyDeviceDeformConvV1, DeformConvWithOffset
 from ..layers.star_conv import StarDeformConv, star_offsets
 from . import backbone
 from .backbone.bfp import BalancedFeaturePyramid
@@ -8,7 +8,9 @@ from .heads.vfnet import VFNetHead
 from .losses.classification import focal_loss, quality_focal_loss, varifocal_loss
 from .matching.atss import atss_match
 from .meta_arch.atss import ATSS
+from .meta_arch.foveabox import FoveaBox
 from .meta_arch.gfl import GFL
+from .meta_arch.reppoints import RepPoints
 from .meta_arch.retinanet import QualityRetinaNet
 from .meta_arch.vfnet import VFNet
 
@@ -16,9 +18,12 @@ __all__ = [
     "ATSS",
     "GFL",
     "AnyDeviceDeformConv",
+    "AnyDeviceDeformConvV1",
     "BalancedFeaturePyramid",
     "DeformConvWithOffset",
+    "FoveaBox",
     "QualityRetinaNet",
+    "RepPoints",
     "StarDeformConv",
     "VFNet",
     "VFNetHead",

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from ...errors import UserError
 from ...layers.conv_norm import conv_with_norm
-from ...layers.deform_conv import DeformConvWithOffset
+from ...layers.deform_conv import DeformConvV1WithOffset, DeformConvWithOffset
 from .fpn import build_fpn
-from .resnet import BLOCKS_PER_STAGE, assemble_resnet, is_deformable
+from .resnet import BLOCKS_PER_STAGE, assemble_resnet
 
 
 class DeepStem(CNNBlockBase):
@@ -53,21 +53,21 @@ class Res2NetBlock(CNNBlockBase):
         first: bool,
         stride: int,
         norm: str,
-        deform: bool,
+        deform: type[nn.Module] | None,
     ):
         """
         Args:
             width, scales: channels of a group, and how many groups; all but the last are convolved.
             first: whether this is the first block of its stage, which alone may have a stride.
             norm: a name of `get_norm`.
-            deform: make the 3x3 convolutions DCNv2.
+            deform: the deformable layer that the 3x3 convolutions are, with its own offsets.
         """
         super().__init__(in_channels, out_channels, stride)
         self.first = first
         self.shortcut = _conv(in_channels, out_channels, 1, norm) if first else None
         self.conv1 = _conv(in_channels, scales * width, 1, norm)
         self.convs = nn.ModuleList(
-            DeformConvWithOffset(width, width, stride=stride, norm=get_norm(norm, width))
+            deform(width, width, stride=stride, norm=get_norm(norm, width))
             if deform
             else _conv(width, width, 3, norm, stride)
             for _ in range(scales - 1)
@@ -114,6 +114,7 @@ def build_res2net(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     depth = resnets.DEPTH
     if depth not in BLOCKS_PER_STAGE or depth < 50:
         raise UserError(f"Res2Net needs MODEL.RESNETS.DEPTH 50, 101 or 152, got {depth}")
+    deformable = DeformConvWithOffset if resnets.DEFORM_MODULATED else DeformConvV1WithOffset
 
     def block_arguments(index: int) -> dict[str, Any]:
         return {
@@ -121,7 +122,7 @@ def build_res2net(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
             "first_per_block": [True] + [False] * (BLOCKS_PER_STAGE[depth][index] - 1),
             "width": res2net.BASE_WIDTH * 2**index,
             "scales": res2net.SCALES,
-            "deform": is_deformable(resnets, index),
+            "deform": deformable if resnets.DEFORM_ON_PER_STAGE[index] else None,
         }
 
     stem = DeepStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, resnets.NORM)

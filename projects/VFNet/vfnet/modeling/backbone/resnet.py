@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import FrozenBatchNorm2d, ModulatedDeformConv, ShapeSpec
+from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone.fpn import FPN
 from detectron2.modeling.backbone.resnet import (
@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...config import norms_are_fixed
 from ...errors import UserError
-from ...layers.deform_conv import AnyDeviceDeformConv
+from ...layers.deform_conv import ANY_DEVICE
 from ...layers.fast_conv import use_fast_convolutions
 from .fpn import build_fpn
 
@@ -116,26 +116,16 @@ def assemble_resnet(
     )
     use_fast_convolutions(resnet)
     for module in resnet.modules():
-        if type(module) is ModulatedDeformConv:
-            module.__class__ = AnyDeviceDeformConv  # its parameters and names stay
+        if type(module) in ANY_DEVICE:
+            module.__class__ = ANY_DEVICE[type(module)]
         elif isinstance(module, FrozenBatchNorm2d):
             # Counts nothing any more; converted weights have none, which would be warned of.
             module.num_batches_tracked = None
     return resnet
 
 
-def is_deformable(resnets: CfgNode, index: int) -> bool:
-    """Whether the blocks of a stage (index 0 is res2) are DCNv2."""
-    if resnets.DEFORM_ON_PER_STAGE[index] and not resnets.DEFORM_MODULATED:
-        raise UserError(
-            "MODEL.RESNETS.DEFORM_ON_PER_STAGE needs MODEL.RESNETS.DEFORM_MODULATED True: "
-            "VFNet's deformable layer is the modulated one (DCNv2)"
-        )
-    return resnets.DEFORM_ON_PER_STAGE[index]
-
-
 def _block_arguments(resnets: CfgNode, index: int) -> dict[str, Any]:
-    deform = is_deformable(resnets, index)
+    deform = resnets.DEFORM_ON_PER_STAGE[index]
     if resnets.DEPTH < 50:
         if deform or resnets.NUM_GROUPS > 1:
             raise UserError(
@@ -143,7 +133,10 @@ def _block_arguments(resnets: CfgNode, index: int) -> dict[str, Any]:
                 "set MODEL.RESNETS.DEPTH to 50 or more, or leave these at their defaults"
             )
         return {"block_class": BasicBlock}
-    deformable = {"deform_modulated": True, "deform_num_groups": resnets.DEFORM_NUM_GROUPS}
+    deformable = {
+        "deform_modulated": resnets.DEFORM_MODULATED,
+        "deform_num_groups": resnets.DEFORM_NUM_GROUPS,
+    }
     return {
         "block_class": DeformBottleneckBlock if deform else BottleneckBlock,
         "bottleneck_channels": resnets.NUM_GROUPS * resnets.WIDTH_PER_GROUP * 2**index,

@@ -48,6 +48,8 @@ def _stage(bottom_up: str, layer: int, is_res2net: bool) -> list[Rule]:
         Rule(f"{mmdet}.downsample.{shortcut}.weight", f"{ours}.shortcut.weight"),
         Rule(f"{mmdet}.downsample.{shortcut + 1}.{{norm}}", f"{ours}.shortcut.norm.{{norm}}"),
         Rule(f"{mmdet}.conv2.conv_offset.{{affine}}", f"{ours}.conv2_offset.{{affine}}"),
+        # As files were written before mmdet 2; what goes back takes the name above.
+        Rule(f"{mmdet}.conv2_offset.{{affine}}", f"{ours}.conv2_offset.{{affine}}"),
         Rule(f"{mmdet}.convs.{{index}}.weight", f"{ours}.convs.{{index}}.weight"),
         Rule(f"{mmdet}.bns.{{index}}.{{norm}}", f"{ours}.convs.{{index}}.norm.{{norm}}"),
         Rule(
