@@ -5,9 +5,28 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-_CLASS_LAYER = ("head.cls_pred.weight", "head.cls_pred.bias")
+
+class _ClassLayer(NamedTuple):
+    """The layer of a kind of detector that has outputs for each class."""
+
+    weight: str
+    bias: str
+    background: int  # its outputs that are no class of the data
+    boxes: tuple[str, ...] = ()  # of the layer beside it that may give each class a box
+
+
+_CLASS_LAYERS = (
+    _ClassLayer("head.cls_pred.weight", "head.cls_pred.bias", 0),
+    _ClassLayer(
+        "roi_heads.box_predictor.cls_score.weight",
+        "roi_heads.box_predictor.cls_score.bias",
+        1,
+        ("roi_heads.box_predictor.bbox_pred.weight", "roi_heads.box_predictor.bbox_pred.bias"),
+    ),
+)
+_HEADS = ("head.", "proposal_generator.", "roi_heads.")
 
 # The branch of a deformable convolution that a backbone trained on ImageNet does not have.
 _OFFSET_BRANCH = re.compile(r"\.(offset|conv2_offset)\.")
@@ -17,18 +36,26 @@ def is_optional(name: str) -> bool:
     """Whether a checkpoint may hold or lack this name.
 
     Frozen batch norms and mmdet's converted ones have no counter; the pixel statistics come from
-    the config; anchors are not stored any more.
+    the config; anchors are not stored any more; the state of Libra R-CNN's sampler is a run's.
     """
     last = name.rsplit(".", 1)[-1]
     return (
-        last in ("num_batches_tracked", "pixel_mean", "pixel_std")
+        last in ("num_batches_tracked", "pixel_mean", "pixel_std", "floor_at_zero")
         or "anchor_generator.cell_anchors" in name
     )
 
 
 def has_head(weights: Mapping[str, Any]) -> bool:
     """Whether the names are a detector's; without, they are those of a backbone."""
-    return any(name.startswith("head.") for name in weights)
+    return any(name.startswith(_HEADS) for name in weights)
+
+
+def class_count(weights: Mapping[str, Any]) -> int | None:
+    """How many classes a detector tells apart; None where the names have no class layer."""
+    for layer in _CLASS_LAYERS:
+        if layer.bias in weights:
+            return weights[layer.bias].shape[0] - layer.background
+    return None
 
 
 def backbone_prefix(weights: Mapping[str, Any], current: Mapping[str, Any]) -> str:
@@ -52,14 +79,19 @@ def backbone_prefix(weights: Mapping[str, Any], current: Mapping[str, Any]) -> s
 
 def differing_class_layer(weights: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Names of the class layer, if it is there on both sides with another number of classes."""
-    if not all(name in weights and name in current for name in _CLASS_LAYER):
-        return []
-    shapes = [(weights[name].shape, current[name].shape) for name in _CLASS_LAYER]
-    only_classes_differ = all(
-        len(there) == len(here) and there[1:] == here[1:] and there[0] != here[0]
-        for there, here in shapes
-    )
-    return list(_CLASS_LAYER) if only_classes_differ else []
+    for layer in _CLASS_LAYERS:
+        names = (layer.weight, layer.bias, *layer.boxes)
+        if not all(name in weights and name in current for name in names):
+            continue
+        shapes = {name: (weights[name].shape, current[name].shape) for name in names}
+        differing = [name for name, (there, here) in shapes.items() if there != here]
+        only_classes_differ = all(
+            len(there) == len(here) and there[1:] == here[1:]
+            for there, here in (shapes[name] for name in differing)
+        )
+        if only_classes_differ and {layer.weight, layer.bias} <= set(differing):
+            return differing
+    return []
 
 
 def differences(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import UserError
+from ..fit import class_count
 from ..tensor_file import read_checkpoint
 from .names import backbone_alone, convert_state_dict, to_mmdet_state_dict
 
@@ -79,10 +81,10 @@ def convert_file_back(source: str, class_names: Sequence[str] = ()) -> dict[str,
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     names = tuple(class_names or checkpoint.get("class_names", ()))
-    class_layer = next((v for n, v in weights.items() if n.endswith("head.cls_pred.bias")), None)
-    if names and class_layer is not None and len(names) != len(class_layer):
+    count = class_count({re.sub(r"^module\.", "", str(n)): v for n, v in weights.items()})
+    if names and count is not None and len(names) != count:
         raise UserError(
-            f"expected the names of the {len(class_layer)} classes of {source}, got {len(names)}: "
+            f"expected the names of the {count} classes of {source}, got {len(names)}: "
             "give those that it was trained with"
         )
     meta = {"CLASSES": names, "dataset_meta": {"classes": names}} if names else {}
