@@ -17,7 +17,7 @@ from ..utils.files import write_aside
 from .array_file import read_arrays
 from .fit import (
     backbone_prefix,
-    class_count,
+    count_classes,
     differences,
     differing_class_layer,
     has_head,
@@ -267,5 +267,5 @@ def _without(weights: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 
 def _class_layer_message(weights: Any, current: Any) -> str:
-    there, here = class_count(weights), class_count(current)
+    there, here = count_classes(weights), count_classes(current)
     return f"class layer re-initialised ({there} -> {here} classes), all else loaded"

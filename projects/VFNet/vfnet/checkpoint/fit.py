@@ -5,28 +5,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class _ClassLayer(NamedTuple):
-    """The layer of a kind of detector that has outputs for each class."""
-
-    weight: str
-    bias: str
-    background: int  # its outputs that are no class of the data
-    boxes: tuple[str, ...] = ()  # of the layer beside it that may give each class a box
-
-
-_CLASS_LAYERS = (
-    _ClassLayer("head.cls_pred.weight", "head.cls_pred.bias", 0),
-    _ClassLayer(
-        "roi_heads.box_predictor.cls_score.weight",
-        "roi_heads.box_predictor.cls_score.bias",
-        1,
-        ("roi_heads.box_predictor.bbox_pred.weight", "roi_heads.box_predictor.bbox_pred.bias"),
-    ),
-)
+# What a detector has beside its backbone.
 _HEADS = ("head.", "proposal_generator.", "roi_heads.")
+# The layers that depend on the number of classes: of locations, of RetinaNet's anchors (the classes
+# of each), and of regions (R-CNN), whose boxes are a class's own.
+_CLASS_LAYERS = (
+    ("head.cls_pred",),
+    ("head.cls_score",),
+    ("roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred"),
+)
 
 # The branch of a deformable convolution that a backbone trained on ImageNet does not have.
 _OFFSET_BRANCH = re.compile(r"\.(offset|conv2_offset)\.")
@@ -50,12 +39,24 @@ def has_head(weights: Mapping[str, Any]) -> bool:
     return any(name.startswith(_HEADS) for name in weights)
 
 
-def class_count(weights: Mapping[str, Any]) -> int | None:
-    """How many classes a detector tells apart; None where the names have no class layer."""
-    for layer in _CLASS_LAYERS:
-        if layer.bias in weights:
-            return weights[layer.bias].shape[0] - layer.background
-    return None
+def class_layer(weights: Mapping[str, Any]) -> list[str]:
+    """The names of the parameters whose first dimension depends on the number of classes."""
+    layers = next((layers for layers in _CLASS_LAYERS if f"{layers[0]}.bias" in weights), ())
+    return [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+
+
+def count_classes(weights: Mapping[str, Any]) -> int | None:
+    """The number of classes of a detector, by its class layer; None where it has none."""
+
+    def channels(layer: str) -> int:
+        return weights[f"{layer}.bias"].shape[0]
+
+    layer = next((layers[0] for layers in _CLASS_LAYERS if f"{layers[0]}.bias" in weights), None)
+    if layer == "head.cls_score":  # a score for each class of each anchor, which has four deltas
+        return 4 * channels(layer) // channels("head.bbox_pred")
+    if layer == "roi_heads.box_predictor.cls_score":  # the last one is background
+        return channels(layer) - 1
+    return channels(layer) if layer else None
 
 
 def backbone_prefix(weights: Mapping[str, Any], current: Mapping[str, Any]) -> str:
@@ -79,19 +80,17 @@ def backbone_prefix(weights: Mapping[str, Any], current: Mapping[str, Any]) -> s
 
 def differing_class_layer(weights: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Names of the class layer, if it is there on both sides with another number of classes."""
-    for layer in _CLASS_LAYERS:
-        names = (layer.weight, layer.bias, *layer.boxes)
-        if not all(name in weights and name in current for name in names):
-            continue
-        shapes = {name: (weights[name].shape, current[name].shape) for name in names}
-        differing = [name for name, (there, here) in shapes.items() if there != here]
-        only_classes_differ = all(
-            len(there) == len(here) and there[1:] == here[1:]
-            for there, here in (shapes[name] for name in differing)
-        )
-        if only_classes_differ and {layer.weight, layer.bias} <= set(differing):
-            return differing
-    return []
+    names = class_layer(current)
+    if not names or not all(name in weights for name in names):
+        return []
+    shapes = {name: (weights[name].shape, current[name].shape) for name in names}
+    # Boxes may be the same for all classes.
+    differing = [name for name, (there, here) in shapes.items() if there != here]
+    only_classes_differ = all(
+        len(there) == len(here) and there[1:] == here[1:]
+        for there, here in (shapes[name] for name in differing)
+    )
+    return differing if only_classes_differ and differing[:2] == names[:2] else []
 
 
 def differences(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import UserError
-from ..fit import class_count
+from ..fit import count_classes
 from ..tensor_file import read_checkpoint
 from .names import backbone_alone, convert_state_dict, to_mmdet_state_dict
 
@@ -81,10 +80,10 @@ def convert_file_back(source: str, class_names: Sequence[str] = ()) -> dict[str,
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     names = tuple(class_names or checkpoint.get("class_names", ()))
-    count = class_count({re.sub(r"^module\.", "", str(n)): v for n, v in weights.items()})
-    if names and count is not None and len(names) != count:
+    classes = count_classes(weights)
+    if names and classes is not None and len(names) != classes:
         raise UserError(
-            f"expected the names of the {count} classes of {source}, got {len(names)}: "
+            f"expected the names of the {classes} classes of {source}, got {len(names)}: "
             "give those that it was trained with"
         )
     meta = {"CLASSES": names, "dataset_meta": {"classes": names}} if names else {}
