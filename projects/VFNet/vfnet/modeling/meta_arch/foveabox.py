@@ -103,7 +103,9 @@ class FoveaBox(LocationDetector):
 
     def detected_boxes(self, predictions: HeadOutput, points: Tensor) -> Tensor:
         """The boxes of the predicted distances -> (N R, 4)."""
-        log_distances = flatten_levels(predictions.log_distances).unflatten(0, (-1, len(points)))
+        log_distances = flatten_levels(predictions.log_distances).unflatten(
+            0, (-1, points.shape[0])
+        )
         distances = self._edges(predictions, points) * bounded_exp(log_distances)
         return distances_to_boxes(points, distances).flatten(0, 1)
 

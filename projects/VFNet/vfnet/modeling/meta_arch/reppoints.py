@@ -110,7 +110,7 @@ class RepPoints(LocationDetector):
 
     def _all_boxes(self, predictions: HeadOutput, offsets: list[Tensor], points: Tensor) -> Tensor:
         """Boxes of the offsets (N, 18, H, W) of all levels -> (N, R, 4)."""
-        together = flatten_levels(offsets).unflatten(0, (-1, len(points)))
+        together = flatten_levels(offsets).unflatten(0, (-1, points.shape[0]))
         return self._boxes(predictions, together, points)
 
     def _boxes(
