@@ -1,4 +1,4 @@
-"""FoveaBox's head: names and shapes of mmdet's, how it starts, and what the aligned form computes."""
+"""FoveaBox's head: names and shapes of mmdet's, its start, and what the aligned form computes."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def head(align=False, norm="", **rest):
 
 
 def layers(prefix, count, norm, channels=(C,), kernels=(3,)):
-    """Names and shapes of a list of mmdet's `ConvModule`, the last channels of all but the first."""
+    """Names and shapes of a list of mmdet's `ConvModule`."""
     shapes, inputs = {}, C
     for i in range(count):
         outputs, kernel = channels[min(i, len(channels) - 1)], kernels[min(i, len(kernels) - 1)]

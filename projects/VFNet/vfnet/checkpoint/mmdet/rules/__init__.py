@@ -8,35 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from .backbone import backbone_rules
+from .backbone import backbone_rules, is_res2net
 from .heads import TABLES
-from .neck import neck_rules
+from .neck import neck_of, neck_rules
 from .rule import Rule, Table, pattern
 
-__all__ = ["Rule", "head_table", "pattern", "rules"]
+__all__ = ["Rule", "pattern", "rules"]
 
 
-def head_table(names: Collection[str], side: str) -> Table:
-    """The table of the detector that has these names.
+def rules(names: Collection[str], side: str) -> list[Rule]:
+    """The rules for a detector, or a part of one.
 
     Args:
-        names: of a whole detector, or of a part of one.
+        names: what it consists of; they say which kind of head, backbone and neck it has.
         side: whose names they are, "mmdet" or "ours".
-
-    Returns:
-        the one that recognises a name as its own or else knows most of them: heads share names.
     """
+    neck = neck_of(names, side)
+    backbone = backbone_rules(f"{neck.fpn}.bottom_up", is_res2net(names))
+    return [*backbone, *neck_rules(neck), *_head_table(names, side).rules]
 
-    def fit(table: Table) -> tuple[bool, int]:
+
+def _head_table(names: Collection[str], side: str) -> Table:
+    """The table that most names are typical of, or else known by: heads share names."""
+
+    def fit(table: Table) -> tuple[int, int]:
         patterns = [pattern(getattr(rule, side)) for rule in table.rules]
         known = sum(any(p.fullmatch(name) for p in patterns) for name in names)
-        return any(table.recognises(name, side) for name in names), known
+        return sum(table.recognises(name, side) for name in names), known
 
-    return max(TABLES, key=fit)
-
-
-def rules(table: Table, is_res2net: bool, is_pafpn: bool) -> list[Rule]:
-    """The rules for one kind of head, of backbone and of neck."""
-    fpn = "backbone.fpn" if is_pafpn else "backbone"
-    backbone = backbone_rules(f"{fpn}.bottom_up", is_res2net)
-    return [*backbone, *neck_rules(fpn, is_pafpn), *table.rules]
+    # Of equals the last, which is VFNet: names that all heads have are taken for its.
+    return max(reversed(TABLES), key=fit)
