@@ -144,7 +144,7 @@ def test_a_batch_detects_in_each_image_what_the_image_alone_detects(mini):
     assert len(boxes) > 0 and boxes[:, 2].max() <= 160 and boxes[:, 3].max() <= 128
 
 
-def test_training_scalars_have_the_detectors_name(mini):
+def test_training_scalars_have_the_detectors_name(name, mini):
     model, expected, _ = mini
     model.train()
     with EventStorage() as storage:
@@ -152,7 +152,8 @@ def test_training_scalars_have_the_detectors_name(mini):
     scalars = {key: value for key, (value, _) in storage.latest().items()}
     prefix = type(model).__name__.lower()
     assert scalars[f"{prefix}/num_pos"] >= len(expected["gt_boxes"])
-    assert scalars[f"{prefix}/gts_without_positive"] == 0
+    # The middles of two boxes, which FoveaBox learns, hold no cell's centre.
+    assert scalars[f"{prefix}/gts_without_positive"] == (2 if name == "mini_fovea" else 0)
     assert 0 < scalars[f"{prefix}/mean_iou"] < 1
 
 
@@ -176,15 +177,16 @@ def test_one_view_and_an_oracle_that_replaces_nothing_are_plain_inference(mini):
     check_equal(replaced[plain][0]["instances"], wanted)
 
 
-def test_the_oracles_boxes_are_the_ground_truths(mini):
-    """Of classes and boxes replaced, each ground truth is found where a location learns it."""
+def test_the_oracle_knows_the_class_of_every_location_that_learns_one(mini):
     model, expected, _ = mini
     model.eval()
+    (item,) = training_input(expected)
     with torch.no_grad():
-        (found,) = oracle_detections(model, training_input(expected))["gt_bbox"]
-    boxes = found["instances"].pred_boxes.tensor
-    distance = (boxes[:, None] - expected["gt_boxes"]).abs().amax(dim=2)
-    assert (distance.amin(dim=0) < 1.01).any()  # FoveaBox's end a pixel before the image
+        (found,) = oracle_detections(model, [item])["gt_cls"]
+        targets = model.assign(*model.predict([item]), [item["instances"]])
+    certain = found["instances"].scores == 1
+    assert len(targets.classes) > 0
+    assert set(found["instances"].pred_classes[certain].tolist()) == set(targets.classes.tolist())
 
 
 def test_inference_in_bfloat16_is_near(mini):
