@@ -125,3 +125,4 @@ def test_the_last_convolution_of_the_towers_may_be_deformable():
     assert not hasattr(aligned.cls_tower[-1], "offset")  # a 1x1 convolution
     names = to_mmdet_state_dict({f"head.{k}": v for k, v in plain.state_dict().items()})
     assert "bbox_head.cls_convs.3.conv.conv_offset.bias" in names
+    assert "bbox_head.cls_convs.3.conv.bias" in names  # in the place of a norm, as in mmdet

@@ -111,5 +111,6 @@ def test_the_moments_factors_learn_by_a_hundredth():
 
 
 def test_the_last_convolution_of_the_towers_may_be_deformable():
-    layer = head(deform_last_conv=True)
+    layer = head(norm="GN", deform_last_conv=True)
+    assert layer.cls_tower[-1].bias is None
     assert layer.cls_tower[-1].offset.weight.shape == (27, C, 3, 3)

@@ -91,7 +91,7 @@ class FoveaBox(LocationDetector):
         num_positive, num_images = len(targets.index), len(targets.image_sizes)
         self.record(
             {
-                "num_pos": quality.new_tensor(num_positive),
+                "num_pos": quality.new_full((), num_positive),
                 "gts_without_positive": targets.gts_without_positive,
                 "mean_iou": quality.sum() / max(num_positive, 1),
             }

@@ -93,7 +93,7 @@ class RepPoints(LocationDetector):
         )
         self.record(
             {
-                "num_pos": quality.new_tensor(len(quality)),
+                "num_pos": quality.new_full((), len(quality)),
                 "gts_without_positive": targets.gts_without_positive,
                 "mean_iou": quality.sum() / max(len(quality), 1),
             }
