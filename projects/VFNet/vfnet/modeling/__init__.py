@@ -6,9 +6,13 @@ from . import backbone
 from .heads.vfnet import VFNetHead
 from .losses.classification import focal_loss, quality_focal_loss, varifocal_loss
 from .matching.atss import atss_match
+from .meta_arch.atss import ATSS
+from .meta_arch.gfl import GFL
 from .meta_arch.vfnet import VFNet
 
 __all__ = [
+    "ATSS",
+    "GFL",
     "AnyDeviceDeformConv",
     "AnyDeviceDeformConvV1",
     "DeformConvWithOffset",

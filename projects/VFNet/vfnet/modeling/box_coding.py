@@ -1,9 +1,50 @@
 """Boxes as what a network predicts of them at a location."""
 
 import torch
+from detectron2.modeling.box_regression import _DEFAULT_SCALE_CLAMP, Box2BoxTransform
 from torch import Tensor
+
+# What ATSS's deltas are divided by: mmdet's standard deviations 0.1, 0.1, 0.2, 0.2.
+_ATSS_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
     """Boxes x1, y1, x2, y2 from points (..., 2) and distances l, t, r, b (..., 4), in pixels."""
     return torch.cat((points - distances[..., :2], points + distances[..., 2:]), dim=-1)
+
+
+def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
+    """Distances l, t, r, b (..., 4) from points (..., 2) to the sides of boxes (..., 4)."""
+    return torch.cat((points - boxes[..., :2], boxes[..., 2:] - points), dim=-1)
+
+
+def square_boxes(points: Tensor, half_side: Tensor) -> Tensor:
+    """Square boxes (..., 4) around points (..., 2), whose half sides are (..., 1)."""
+    return torch.cat((points - half_side, points + half_side), dim=-1)
+
+
+def deltas_to_boxes(
+    deltas: Tensor, anchors: Tensor, weights: tuple[float, ...] = _ATSS_WEIGHTS
+) -> Tensor:
+    """Boxes from deltas (A, 4) of anchors (A, 4), as R-CNN codes them (`Box2BoxTransform`).
+
+    Width and height change by a factor of 1000 / 16 at most, up and, unlike in Detectron2, down.
+    """
+    size_weight = deltas.new_tensor(weights[2:])
+    limit = _DEFAULT_SCALE_CLAMP * size_weight
+    shift, size = deltas[:, :2], deltas[:, 2:]
+    bounded = torch.cat((shift, torch.maximum(size, -limit)), dim=1)
+    return Box2BoxTransform(weights).apply_deltas(bounded, anchors)
+
+
+def expected_distances(logits: Tensor, bins: Tensor) -> Tensor:
+    """The mean of each side's distribution (GFL, equation 5).
+
+    Args:
+        logits: (..., 4 B), side by side: the B bins of left, then of top, right and bottom.
+        bins: (B,), their values.
+
+    Returns:
+        (..., 4), in the unit of `bins`.
+    """
+    return logits.unflatten(-1, (4, -1)).softmax(dim=-1) @ bins

@@ -32,3 +32,15 @@ def grid_points(
         grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
         points.append(torch.stack((grid_x, grid_y), dim=-1).view(-1, 2))
     return torch.cat(points)
+
+
+def location_strides(
+    feature_sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device
+) -> Tensor:
+    """Pixels a cell at each location of all levels -> (R, 1) float32."""
+    return torch.cat(
+        [
+            torch.full((height * width, 1), float(stride), device=device)
+            for (height, width), stride in zip(feature_sizes, strides)
+        ]
+    )

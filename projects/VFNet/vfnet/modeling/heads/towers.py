@@ -2,16 +2,75 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...config import detector_key, detector_node
 from ...errors import UserError
 from ...layers.conv_norm import conv_with_norm
 from ...layers.deform_conv import DeformConvWithOffset
+from ...layers.fast_conv import use_fast_convolutions
 from ...layers.star_conv import StarDeformConv
+
+
+class TwoTowerHead(nn.Module):
+    """What the heads of the family begin with: a tower for classes and one for boxes.
+
+    A subclass adds what it predicts from them, the classes as `cls_pred`, and then calls
+    `init_layers`.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        strides: list[int],
+        num_convs: int,
+        conv_channels: int,
+        norm: str,
+        deform_last_conv: bool,
+    ):
+        """
+        Args:
+            in_channels, strides: channels of every level, and pixels a cell of each.
+            num_convs, conv_channels, norm, deform_last_conv: of both towers, see `build_tower`.
+        """
+        super().__init__()
+        self.strides = strides
+        tower = (in_channels, conv_channels, num_convs, norm, deform_last_conv)
+        self.tower_channels = conv_channels if num_convs > 0 else in_channels
+        self.cls_tower = build_tower(*tower)
+        self.box_tower = build_tower(*tower)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
+        """The arguments that all heads have, `num_classes` and `prior_prob` among them."""
+        node = detector_node(cfg)
+        return {
+            "in_channels": common_channels(input_shape, detector_key(cfg)),
+            "strides": [shape.stride for shape in input_shape],
+            "num_classes": node.NUM_CLASSES,
+            "num_convs": node.NUM_CONVS,
+            "conv_channels": node.CONV_CHANNELS,
+            "norm": node.NORM,
+            "prior_prob": node.PRIOR_PROB,
+            "deform_last_conv": node.DEFORM_LAST_CONV,
+        }
+
+    def init_layers(self, prior_prob: float) -> None:
+        """Initialise all layers; `prior_prob`: the probability that `cls_pred` starts from."""
+        init_convolutions(self)
+        nn.init.constant_(self.cls_pred.bias, bias_of_prior(prior_prob))
+        use_fast_convolutions(self)
+
+    def towers(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a level (N, C, H, W), the features for classes and those for boxes."""
+        return self.cls_tower(feature), self.box_tower(feature)
 
 
 def build_tower(

@@ -1,6 +1,6 @@
 """The head of VFNet, shared by all pyramid levels (paper, section 3.3 to 3.5). No loss in it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -8,17 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError
-from ...layers.fast_conv import use_fast_convolutions
 from ...layers.gather_conv import sampling_points
 from ...layers.star_conv import StarDeformConv, kernel_runs, star_offsets
-from .towers import (
-    bias_of_prior,
-    build_tower,
-    common_channels,
-    conv_norm_relu,
-    init_convolutions,
-    level_scales,
-)
+from .towers import TwoTowerHead, conv_norm_relu, level_scales
 
 # exp() of the raw box output is a distance in units of 8 strides: the upper end of the level's
 # regression range in FCOS, from 64 pixels on P3 to 1024 on P7.
@@ -43,7 +35,7 @@ class HeadOutput(NamedTuple):
     refined_distances: list[Tensor]
 
 
-class VFNetHead(nn.Module):
+class VFNetHead(TwoTowerHead):
     """Two towers, the initial box, star features at that box, the refined box and the score.
 
     `STAR_FEATURES` and `REFINE_BOX` are the switches of the paper's Table 3: without the star, a
@@ -54,68 +46,49 @@ class VFNetHead(nn.Module):
     def __init__(
         self,
         *,
-        in_channels: int,
-        strides: list[int],
         num_classes: int,
-        num_convs: int,
-        conv_channels: int,
-        norm: str,
         prior_prob: float,
-        deform_last_conv: bool,
         star_features: bool,
         refine_box: bool,
         star_gradient_scale: float,
+        **towers: Any,
     ):
         """
         Args:
-            in_channels, strides: channels of every level, and pixels a cell of each.
-            num_convs, conv_channels, norm, deform_last_conv: of both towers, see `build_tower`.
             prior_prob: foreground probability that the class layer's bias starts from.
             star_gradient_scale: share of the gradient through the star's points into the box.
+            towers: see `TwoTowerHead`.
         """
-        super().__init__()
         if refine_box and not star_features:
             raise UserError(
                 "MODEL.VFNET.REFINE_BOX True needs MODEL.VFNET.STAR_FEATURES True: the box is "
                 "refined from star features. Set REFINE_BOX False"
             )
-        self.strides = strides
+        super().__init__(**towers)
         self.star_gradient_scale = star_gradient_scale
 
-        tower = (in_channels, conv_channels, num_convs, norm, deform_last_conv)
-        tower_channels = conv_channels if num_convs > 0 else in_channels
-        self.cls_tower = build_tower(*tower)
-        self.box_tower = build_tower(*tower)
-        self.box_conv = conv_norm_relu(tower_channels, conv_channels, norm)
-        self.box_pred = nn.Conv2d(conv_channels, 4, 3, padding=1)
-        self.box_scales = level_scales(len(strides))
+        channels, norm = towers["conv_channels"], towers["norm"]
+        self.box_conv = conv_norm_relu(self.tower_channels, channels, norm)
+        self.box_pred = nn.Conv2d(channels, 4, 3, padding=1)
+        self.box_scales = level_scales(len(self.strides))
         if star_features:
-            self.cls_star = StarDeformConv(tower_channels, conv_channels, activation=F.relu)
+            self.cls_star = StarDeformConv(self.tower_channels, channels, activation=F.relu)
         else:
-            self.cls_conv = conv_norm_relu(tower_channels, conv_channels, norm)
+            self.cls_conv = conv_norm_relu(self.tower_channels, channels, norm)
         if refine_box:
-            self.box_star = StarDeformConv(tower_channels, conv_channels, activation=F.relu)
-            self.refine_pred = nn.Conv2d(conv_channels, 4, 3, padding=1)
-            self.refine_scales = level_scales(len(strides))
-        self.cls_pred = nn.Conv2d(conv_channels, num_classes, 3, padding=1)
+            self.box_star = StarDeformConv(self.tower_channels, channels, activation=F.relu)
+            self.refine_pred = nn.Conv2d(channels, 4, 3, padding=1)
+            self.refine_scales = level_scales(len(self.strides))
+        self.cls_pred = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.star_features = star_features
         self.refine_box = refine_box
-        init_convolutions(self)
-        nn.init.constant_(self.cls_pred.bias, bias_of_prior(prior_prob))
-        use_fast_convolutions(self)
+        self.init_layers(prior_prob)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
         vfnet = cfg.MODEL.VFNET
         return {
-            "in_channels": common_channels(input_shape, "MODEL.VFNET"),
-            "strides": [shape.stride for shape in input_shape],
-            "num_classes": vfnet.NUM_CLASSES,
-            "num_convs": vfnet.NUM_CONVS,
-            "conv_channels": vfnet.CONV_CHANNELS,
-            "norm": vfnet.NORM,
-            "prior_prob": vfnet.PRIOR_PROB,
-            "deform_last_conv": vfnet.DEFORM_LAST_CONV,
+            **super().from_config(cfg, input_shape),
             "star_features": vfnet.STAR_FEATURES,
             "refine_box": vfnet.REFINE_BOX,
             "star_gradient_scale": vfnet.STAR_GRADIENT_SCALE,
@@ -125,9 +98,7 @@ class VFNetHead(nn.Module):
         """Predict from the levels' features, (N, C, H, W) each."""
         output = HeadOutput([], [], [])
         for level, (feature, stride) in enumerate(zip(features, self.strides)):
-            cls_feature = self.cls_tower(feature)
-            box_feature = self.box_tower(feature)
-
+            cls_feature, box_feature = self.towers(feature)
             raw = self.box_pred(self.box_conv(box_feature))
             distances = bounded_exp(raw, self.box_scales[level]) * (DISTANCE_UNIT * stride)
             output.distances.append(distances)

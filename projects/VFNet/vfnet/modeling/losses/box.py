@@ -47,6 +47,17 @@ def iou_weighted_giou_loss(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tens
     return (q * (1 - giou)).sum(), q
 
 
+def centerness(distances: Tensor) -> Tensor:
+    """How near a location is to the middle of its box (FCOS, equation 3), 0 to 1.
+
+    Args:
+        distances: (P, 4), left, top, right, bottom, all above 0.
+    """
+    x, y = distances[:, 0::2], distances[:, 1::2]
+    shares = x.amin(dim=1) / x.amax(dim=1) * (y.amin(dim=1) / y.amax(dim=1))
+    return shares.sqrt()
+
+
 def balanced_l1_loss(
     deltas: Tensor, targets: Tensor, alpha: float = 0.5, gamma: float = 1.5, beta: float = 1.0
 ) -> Tensor:

@@ -73,6 +73,23 @@ def quality_focal_loss(
     return reduce_loss(loss, reduction)
 
 
+def quality_focal_loss_of_probabilities(
+    probabilities: Tensor, targets: Tensor, beta: float = 2.0, reduction: str = "none"
+) -> Tensor:
+    """Quality focal loss of what is no sigmoid of a logit, such as a product of probabilities.
+
+    Args:
+        probabilities: (..., C), 0 to 1. The logarithm of 0 counts as -100.
+        targets, beta, reduction: as in `quality_focal_loss`.
+    """
+    probabilities, targets = probabilities.float(), targets.float()
+    weight = (targets - probabilities).abs().pow(beta)
+    # Not autocast's: it refuses this function in half precision.
+    with torch.autocast(probabilities.device.type, enabled=False):
+        cross_entropy = F.binary_cross_entropy(probabilities, targets, reduction="none")
+    return reduce_loss(cross_entropy * weight, reduction)
+
+
 def focal_loss(
     logits: Tensor,
     targets: Tensor,
@@ -102,8 +119,9 @@ class Positives(NamedTuple):
     quality: Tensor
 
 
-# Classification loss of a batch: logits (A, C), positives, and valid (A,), which rows count at all
-# (others lie in the padding of the batch, or are neither positive nor negative) -> the sum of them.
+# Classification loss of a batch: logits (A, C), or probabilities, positives, and valid (A,), which
+# rows count at all (others lie in the padding of the batch, or are neither positive nor negative)
+# -> the sum of them.
 ClassificationLoss = Callable[[Tensor, Positives, Tensor], Tensor]
 
 
@@ -118,6 +136,7 @@ def build_classification_loss(
     quality_focal_beta: float,
     focal_alpha: float,
     focal_gamma: float,
+    of_probabilities: bool = False,
 ) -> ClassificationLoss:
     """The classification loss that CLS_LOSS names.
 
@@ -127,7 +146,16 @@ def build_classification_loss(
         varifocal_everywhere: varifocal loss also learns where `valid` is False, as VFNet and ATSS
             were trained.
         varifocal_alpha, ...: see the losses.
+        of_probabilities: it is given probabilities instead of logits.
     """
+    if of_probabilities:
+        if name != "quality_focal":
+            raise UserError(
+                f"{prefix}.CLS_LOSS must be 'quality_focal' where the score is a product of "
+                f"probabilities (QUALITY_PREDICTOR.ENABLED True), got {name!r}"
+            )
+        loss = partial(quality_focal_loss_of_probabilities, beta=quality_focal_beta)
+        return partial(_sum_of_valid, loss)
     if name == "varifocal":
         return partial(
             _varifocal_sum,

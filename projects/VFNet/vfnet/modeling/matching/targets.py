@@ -36,6 +36,13 @@ class Targets(NamedTuple):
         """The same on a device; see `to_device`."""
         return Targets(*(to_device(tensor, device) for tensor in self))
 
+    def positives_of_images(self, num_locations: int) -> Tensor:
+        """Positive locations of each image of R = `num_locations` -> (N,) float32."""
+        count = self.boxes.new_zeros(len(self.valid) // num_locations)
+        return count.index_add_(
+            0, self.index // num_locations, self.boxes.new_ones(len(self.index))
+        )
+
 
 @torch.no_grad()
 def assign_targets(

@@ -108,6 +108,7 @@ class LocationDetector(DenseDetector):
                 quality_focal_beta=node.QUALITY_FOCAL_BETA,
                 focal_alpha=node.FOCAL_ALPHA,
                 focal_gamma=node.FOCAL_GAMMA,
+                of_probabilities=cls.learns_probabilities(node),
             ),
             "cls_loss_weight": node.CLS_LOSS_WEIGHT,
             "box_loss_weight": node.BOX_LOSS_WEIGHT,
@@ -127,6 +128,11 @@ class LocationDetector(DenseDetector):
             ),
             "autocast_test": autocast_type(f"{prefix}.PRECISION_TEST", node.PRECISION_TEST, device),
         }
+
+    @staticmethod
+    def learns_probabilities(node: CfgNode) -> bool:
+        """Whether the classification loss is given probabilities instead of logits."""
+        return False
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses of a batch in training, else its detections: see `DenseDetector.forward`."""

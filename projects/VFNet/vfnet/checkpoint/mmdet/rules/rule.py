@@ -58,3 +58,12 @@ def head_conv(mmdet: str, ours: str) -> list[Rule]:
         Rule(f"{mmdet}.gn.{{affine}}", f"{ours}.norm.{{affine}}"),
         Rule(f"{mmdet}.conv.conv_offset.{{affine}}", f"{ours}.offset.{{affine}}"),
     ]
+
+
+def tower_rules() -> list[Rule]:
+    """The two towers and the factors of levels that most heads have."""
+    return [
+        *head_conv("cls_convs.{index}", "cls_tower.{index}"),
+        *head_conv("reg_convs.{index}", "box_tower.{index}"),
+        Rule("bbox_head.scales.{index}.scale", "head.box_scales.{index}"),
+    ]

@@ -1,17 +1,15 @@
 """VFNet's head, that of the official implementation (mmdet 2.10) and of mmdet 3."""
 
-from ..rule import Rule, Table, head_conv
+from ..rule import Rule, Table, head_conv, tower_rules
 
 TABLE = Table(
     detector="VFNet",
     mmdet=r"bbox_head\.(vfnet_|scales_refine)",
     ours=r"head\.(box_conv|box_star|cls_star|cls_conv|refine_)",
     rules=[
-        *head_conv("cls_convs.{index}", "cls_tower.{index}"),
-        *head_conv("reg_convs.{index}", "box_tower.{index}"),
+        *tower_rules(),
         *head_conv("vfnet_reg_conv", "box_conv"),
         Rule("bbox_head.vfnet_reg.{affine}", "head.box_pred.{affine}"),
-        Rule("bbox_head.scales.{index}.scale", "head.box_scales.{index}"),
         Rule("bbox_head.vfnet_reg_refine_dconv.weight", "head.box_star.weight"),
         Rule("bbox_head.vfnet_reg_refine.{affine}", "head.refine_pred.{affine}"),
         Rule("bbox_head.scales_refine.{index}.scale", "head.refine_scales.{index}"),

@@ -1,0 +1,114 @@
+"""ATSS, the detector: its losses, scores and boxes (https://arxiv.org/abs/1912.02424)."""
+
+from functools import partial
+from typing import Any
+
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..box_coding import boxes_to_distances, deltas_to_boxes, square_boxes
+from ..heads.atss import ATSSHead, HeadOutput
+from ..locations import flatten_levels, level_sizes, location_strides
+from ..losses.box import centerness, iou_and_giou
+from ..losses.classification import Positives
+from ..losses.normalisers import means_over_processes
+from ..matching.atss import atss_match_batch
+from ..matching.targets import Targets
+from .dense import LocationDetector
+
+
+@META_ARCH_REGISTRY.register()
+class ATSS(LocationDetector):
+    """ATSS with a centerness branch or without; letters of shapes as in `LocationDetector`.
+
+    A positive weighs in the box loss as much as its target of centerness; without that branch all
+    weigh the same. The quality that varifocal and quality focal loss learn is the IoU of the box.
+    """
+
+    varifocal_everywhere = True
+
+    @configurable
+    def __init__(self, *, anchor_scale: float, centerness_loss_weight: float, **shared: Any):
+        """
+        Args:
+            anchor_scale: side of a location's square anchor, in strides.
+            centerness_loss_weight: factor of its loss.
+            shared: see `LocationDetector`.
+        """
+        super().__init__(**shared)
+        self.anchor_scale = anchor_scale
+        self.centerness_loss_weight = centerness_loss_weight
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        shared, atss = super().from_config(cfg), cfg.MODEL.ATSS
+        shapes = shared["backbone"].output_shape()
+        return {
+            **shared,
+            "head": ATSSHead(cfg, [shapes[name] for name in atss.IN_FEATURES]),
+            "matcher": partial(
+                atss_match_batch, topk=atss.ATSS_TOPK, anchor_scale=atss.ANCHOR_SCALE
+            ),
+            "anchor_scale": atss.ANCHOR_SCALE,
+            "centerness_loss_weight": atss.CENTERNESS_LOSS_WEIGHT,
+        }
+
+    def losses(
+        self, predictions: HeadOutput, points: Tensor, targets: Targets
+    ) -> dict[str, Tensor]:
+        """`loss_cls`, `loss_box` and, where there is that branch, `loss_centerness`."""
+        location = targets.index % len(points)  # (P,)
+        anchors = self._anchors(predictions, points)[location]
+        boxes = deltas_to_boxes(flatten_levels(predictions.deltas)[targets.index], anchors)
+        iou, giou = iou_and_giou(boxes, targets.boxes)
+        quality = iou.detach().clamp(min=1e-6)  # 0 would turn a positive into a negative
+        loss_cls = self.classification_loss(
+            flatten_levels(predictions.logits),
+            Positives(targets.index, targets.classes, quality),
+            targets.valid,
+        )
+        weights = centerness(boxes_to_distances(points[location], targets.boxes))  # (P,)
+
+        # As in the reference, an image without a positive counts as one.
+        num_positive = targets.positives_of_images(len(points)).clamp(min=1).sum()
+        means = means_over_processes(num_positive, [weights, quality])
+        positives, weight_sum = means[:2].clamp(min=1)
+        self.record(
+            {
+                "num_pos": positives,
+                "gts_without_positive": targets.gts_without_positive,
+                "mean_iou": means[2] / positives,
+            }
+        )
+        losses = {"loss_cls": loss_cls * self.cls_loss_weight / positives}
+        if not predictions.centerness:
+            losses["loss_box"] = (1 - giou).sum() * self.box_loss_weight / positives
+            return losses
+        losses["loss_box"] = (weights * (1 - giou)).sum() * self.box_loss_weight / weight_sum
+        logits = flatten_levels(predictions.centerness)[targets.index, 0].float()
+        loss_centerness = F.binary_cross_entropy_with_logits(logits, weights, reduction="sum")
+        losses["loss_centerness"] = loss_centerness * self.centerness_loss_weight / positives
+        return losses
+
+    def scores(self, predictions: HeadOutput) -> Tensor:
+        """The classification scores -> (N R, K)."""
+        return flatten_levels(predictions.logits).float().sigmoid()
+
+    def score_factor(self, predictions: HeadOutput) -> Tensor | None:
+        """The predicted centerness -> (N R,); None without that branch."""
+        if not predictions.centerness:
+            return None
+        return flatten_levels(predictions.centerness)[:, 0].float().sigmoid()
+
+    def detected_boxes(self, predictions: HeadOutput, points: Tensor) -> Tensor:
+        """The boxes of all locations' anchors, moved by their deltas -> (N R, 4)."""
+        deltas = flatten_levels(predictions.deltas)
+        anchors = self._anchors(predictions, points).repeat(len(deltas) // len(points), 1)
+        return deltas_to_boxes(deltas, anchors)
+
+    def _anchors(self, predictions: HeadOutput, points: Tensor) -> Tensor:
+        """The square anchor of each location -> (R, 4), x1, y1, x2, y2 in pixels."""
+        strides = location_strides(level_sizes(predictions.logits), self.strides, points.device)
+        return square_boxes(points, strides * self.anchor_scale / 2)

@@ -1,0 +1,123 @@
+"""GFL and GFLv2, the detectors: their losses, scores and boxes.
+
+GFL: https://arxiv.org/abs/2006.04388. GFLv2: https://arxiv.org/abs/2011.12885.
+"""
+
+from functools import partial
+from typing import Any
+
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from torch import Tensor
+
+from ..box_coding import boxes_to_distances, distances_to_boxes, expected_distances
+from ..heads.gfl import GFLHead, HeadOutput
+from ..locations import flatten_levels, level_sizes, location_strides
+from ..losses.box import iou_and_giou
+from ..losses.classification import Positives
+from ..losses.distribution import distribution_focal_loss
+from ..losses.normalisers import means_over_processes
+from ..matching.atss import atss_match_batch
+from ..matching.targets import Targets
+from .dense import LocationDetector
+
+# The largest distance to learn stays below the last bin, so that there is a bin above it.
+_BELOW_LAST_BIN = 0.1
+
+
+@META_ARCH_REGISTRY.register()
+class GFL(LocationDetector):
+    """Generalised focal loss; letters of shapes as in `LocationDetector`, B = bins of a side.
+
+    A positive weighs in the box losses as much as the highest of its scores. With a quality
+    predictor, which is GFLv2, a score is the product of a class's probability and the quality.
+    """
+
+    @configurable
+    def __init__(self, *, dfl_loss_weight: float, **shared: Any):
+        """`dfl_loss_weight`: factor of distribution focal loss; the others: `LocationDetector`."""
+        super().__init__(**shared)
+        self.dfl_loss_weight = dfl_loss_weight
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        shared, gfl = super().from_config(cfg), cfg.MODEL.GFL
+        shapes = shared["backbone"].output_shape()
+        return {
+            **shared,
+            "head": GFLHead(cfg, [shapes[name] for name in gfl.IN_FEATURES]),
+            "matcher": partial(atss_match_batch, topk=gfl.ATSS_TOPK, anchor_scale=gfl.ANCHOR_SCALE),
+            "dfl_loss_weight": gfl.DFL_LOSS_WEIGHT,
+        }
+
+    @staticmethod
+    def learns_probabilities(node: CfgNode) -> bool:
+        """Those of GFLv2 are products."""
+        return node.QUALITY_PREDICTOR.ENABLED
+
+    def losses(
+        self, predictions: HeadOutput, points: Tensor, targets: Targets
+    ) -> dict[str, Tensor]:
+        """`loss_cls`, `loss_box` and `loss_dfl`."""
+        location = targets.index % len(points)  # (P,)
+        distributions = flatten_levels(predictions.distributions)[targets.index]  # (P, 4 B)
+        boxes = self._boxes(predictions, points, distributions, location)
+        iou, giou = iou_and_giou(boxes, targets.boxes)
+        logits, scores = flatten_levels(predictions.logits), self.scores(predictions)
+        loss_cls = self.classification_loss(
+            scores if predictions.qualities else logits,
+            Positives(targets.index, targets.classes, iou.detach()),
+            targets.valid,
+        )
+
+        weights = scores.detach()[targets.index].amax(dim=1)  # (P,)
+        loss_box = (weights * (1 - giou)).sum()
+        strides = self._strides(predictions, points)[location]
+        wanted = boxes_to_distances(points[location], targets.boxes) / strides  # (P, 4), strides
+        wanted = wanted.clamp(min=0, max=len(self.head.bins) - 1 - _BELOW_LAST_BIN)
+        loss_dfl = distribution_focal_loss(distributions.unflatten(1, (4, -1)), wanted)
+        loss_dfl = (weights * loss_dfl.mean(dim=1)).sum()
+
+        # As in the reference, an image without a positive counts as one.
+        num_positive = targets.positives_of_images(len(points)).clamp(min=1).sum()
+        means = means_over_processes(num_positive, [weights, iou.detach()])
+        positives, weight_sum = means[:2].clamp(min=1)
+        self.record(
+            {
+                "num_pos": positives,
+                "gts_without_positive": targets.gts_without_positive,
+                "mean_iou": means[2] / positives,
+            }
+        )
+        return {
+            "loss_cls": loss_cls * self.cls_loss_weight / positives,
+            "loss_box": loss_box * self.box_loss_weight / weight_sum,
+            "loss_dfl": loss_dfl * self.dfl_loss_weight / weight_sum,
+        }
+
+    def scores(self, predictions: HeadOutput) -> Tensor:
+        """The classification scores, times the quality where that is predicted -> (N R, K)."""
+        scores = flatten_levels(predictions.logits).float().sigmoid()
+        if predictions.qualities:
+            scores = scores * flatten_levels(predictions.qualities).float().sigmoid()
+        return scores
+
+    def detected_boxes(self, predictions: HeadOutput, points: Tensor) -> Tensor:
+        """The boxes of the expected distances -> (N R, 4)."""
+        distributions = flatten_levels(predictions.distributions).unflatten(0, (-1, len(points)))
+        return self._boxes(predictions, points, distributions).flatten(0, 1)
+
+    def _boxes(
+        self,
+        predictions: HeadOutput,
+        points: Tensor,
+        distributions: Tensor,
+        location: Tensor | slice = slice(None),
+    ) -> Tensor:
+        """Boxes (..., 4) of distributions (..., 4 B) at some of the points (R, 2), or all."""
+        distances = expected_distances(distributions, self.head.bins)
+        strides = self._strides(predictions, points)[location]
+        return distances_to_boxes(points[location], distances * strides)
+
+    def _strides(self, predictions: HeadOutput, points: Tensor) -> Tensor:
+        return location_strides(level_sizes(predictions.logits), self.strides, points.device)
