@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vfnet.errors import UserError
-from vfnet.evaluation.oracle import KINDS, oracle_replacement
+from vfnet.evaluation.oracle import KINDS, oracle_centerness, oracle_replacement
 from vfnet.modeling.matching.targets import Targets
 
 # Two images of 8 locations, three classes. Positive are location 4 of the first image, at the point
@@ -105,3 +105,18 @@ def test_predictions_given_are_not_changed(kind):
 def test_unknown_kinds_are_named():
     with pytest.raises(UserError, match="gt_bbox.*got 'gt_ctr'"):
         oracle_replacement(*make_predictions(), make_targets(), "gt_ctr")
+
+
+def test_centerness_is_replaced_at_the_positives_alone():
+    """At the points (8, 8) and (16, 0); sides l, t, r, b are 6, 4, 6, 4 and 6, 4, 4, 6."""
+    grid = torch.tensor([[x, y] for y in (0.0, 8.0) for x in (0.0, 8.0, 16.0)] + [[0.0, 0.0]] * 2)
+    grid[4], grid[7] = torch.tensor([8.0, 8.0]), torch.tensor([16.0, 0.0])
+    _, boxes = make_predictions()
+    factor = torch.rand(NUM_LOCATIONS, generator=torch.Generator().manual_seed(1))
+    expected = {"gt_ctr": (1.0, 4 / 6), "gt_ctr_iou": IOUS}
+    for kind, values in expected.items():
+        replaced = oracle_centerness(factor, boxes, grid, make_targets(), kind)
+        assert replaced[INDEX].tolist() == pytest.approx(values)
+        assert torch.equal(background(replaced), background(factor))
+    for kind in ("plain_ctr", "gt_bbox_ctr", "gt_cls_ctr", "gt_cls_iou_ctr"):
+        assert torch.equal(oracle_centerness(factor, boxes, grid, make_targets(), kind), factor)

@@ -13,6 +13,7 @@ from tests.evaluation.coco_files import annotation, own_config, write_coco
 from vfnet.engine import Trainer
 from vfnet.errors import UserError
 from vfnet.evaluation.oracle import (
+    CENTERNESS_KINDS,
     KINDS,
     annotated_records,
     build_annotated_loader,
@@ -61,6 +62,23 @@ def test_nothing_replaced_is_the_model_itself_bit_for_bit(refine):
         assert torch.equal(actual.pred_boxes.tensor, own.pred_boxes.tensor)
         assert torch.equal(actual.scores, own.scores)
         assert torch.equal(actual.pred_classes, own.pred_classes)
+
+
+def test_centerness_multiplies_scores_in_rows_of_its_own():
+    model = tiny_model("MODEL.META_ARCHITECTURE", "ATSS", "MODEL.ATSS.SCORE_THRESH_TEST", "0.0")
+    with torch.no_grad():
+        found, expected = oracle_detections(model, BATCH), model(BATCH)
+    assert set(found) == {*KINDS, *CENTERNESS_KINDS}
+    for actual, own in zip(found["plain_ctr"], expected):
+        assert torch.equal(actual["instances"].scores, own["instances"].scores)
+        assert torch.equal(
+            actual["instances"].pred_boxes.tensor, own["instances"].pred_boxes.tensor
+        )
+    # Every centerness of random weights is about 1/2.
+    best = {kind: results[0]["instances"].scores[0].item() for kind, results in found.items()}
+    assert best["plain_ctr"] == pytest.approx(best["plain"] / 2, rel=0.1)
+    assert best["gt_cls"] == 1
+    assert best["gt_cls_ctr"] == pytest.approx(0.5, abs=0.05)
 
 
 def run_network(model):

@@ -45,6 +45,21 @@ def test_candidate_rules_of_few_locations_agree():
         assert torch.equal(left, right)
 
 
+def test_a_factor_ranks_locations_but_the_threshold_meets_the_score_alone():
+    """The score 0.06 passes 0.05 though 0.006 is what becomes of it; the topk differ by rule."""
+    scores = torch.tensor([[0.06, 0.01], [0.9, 0.8], [0.5, 0.04]])
+    factor = torch.tensor([0.1, 0.2, 0.8])
+    location, label, score = best_pairs(scores, one_group(scores), 0.05, 100, factor=factor)
+    assert list(zip(location.tolist(), label.tolist())) == [(0, 0), (1, 0), (1, 1), (2, 0)]
+    assert score.tolist() == pytest.approx([0.006, 0.18, 0.16, 0.4])
+
+    location, _, score = best_pairs(scores, one_group(scores), 0.05, 2, factor=factor)
+    assert location.tolist() == [1, 1]  # 0.9 and 0.8: the factor comes later
+    location, label, score = best_locations(scores, one_group(scores), 0.05, 1, factor=factor)
+    assert (location.tolist(), label.tolist()) == ([2], [0])  # 0.4 is more than 0.18
+    assert score.tolist() == pytest.approx([0.4])
+
+
 def test_a_rank_counts_the_better_values_of_the_same_group():
     values = torch.tensor([0.5, 0.9, 0.5, 0.7, 0.1, 0.9])
     groups = torch.tensor([0, 2, 0, 0, 2, 2])

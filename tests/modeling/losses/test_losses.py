@@ -7,13 +7,20 @@ from torch.nn import functional as F
 from tests.builders import classification_loss
 from tests.compare import relative_difference
 from vfnet.errors import UserError
-from vfnet.modeling.losses.box import balanced_l1_loss, iou_and_giou, iou_weighted_giou_loss
+from vfnet.modeling.losses.box import (
+    balanced_l1_loss,
+    centerness,
+    iou_and_giou,
+    iou_weighted_giou_loss,
+)
 from vfnet.modeling.losses.classification import (
     Positives,
     focal_loss,
     quality_focal_loss,
+    quality_focal_loss_of_probabilities,
     varifocal_loss,
 )
+from vfnet.modeling.losses.distribution import distribution_focal_loss
 
 SETTINGS = [
     (0.75, 2.0, True),
@@ -231,3 +238,53 @@ def test_varifocal_loss_can_leave_rows_out():
 
     torch.testing.assert_close(gradient(False, slice(None)), gradient(True, valid))
     assert gradient(True, slice(None))[0] > gradient(True, valid)[0]
+
+
+@pytest.mark.parity
+def test_distribution_focal_loss_is_the_references(reference):
+    expected = reference["distribution_focal_regmax16"]
+    logits = expected["pred"].clone().requires_grad_()
+    loss = distribution_focal_loss(logits, expected["target"])
+    loss.sum().backward()
+    assert relative_difference(loss.detach(), expected["loss"]) < 1e-6
+    assert relative_difference(logits.grad, expected["grad"]) < 1e-6
+
+
+def test_distribution_focal_loss_is_least_where_both_bins_share_as_the_target_says():
+    """At 2.25 with three quarters on bin 2: the entropy of (3/4, 1/4)."""
+    target = torch.tensor([2.25])
+    probabilities = torch.tensor([[1e-9, 1e-9, 0.75, 0.25, 1e-9]], dtype=torch.float64).float()
+    logits = probabilities.log().requires_grad_()
+    loss = distribution_focal_loss(logits, target)
+    loss.sum().backward()
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert loss.item() == pytest.approx(entropy, rel=1e-5)
+    assert logits.grad.abs().max() < 1e-6
+
+
+def test_quality_focal_loss_of_probabilities_is_that_of_their_logits():
+    logits = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    targets = torch.rand(20, 3, generator=torch.Generator().manual_seed(1))
+    expected = quality_focal_loss(logits, targets)
+    torch.testing.assert_close(
+        quality_focal_loss_of_probabilities(logits.sigmoid(), targets), expected
+    )
+    # Exactly 0 and 1 cost 100 each, times the distance, not infinity.
+    certain = torch.tensor([0.0, 1.0], requires_grad=True)
+    loss = quality_focal_loss_of_probabilities(certain, torch.tensor([1.0, 0.0]), reduction="sum")
+    loss.backward()
+    assert loss.item() == pytest.approx(200)
+    assert certain.grad.isfinite().all()
+
+
+def test_quality_focal_loss_of_probabilities_is_float32_under_autocast():
+    probabilities, targets = torch.rand(4, 2).half().clamp(0.1, 0.9), torch.rand(4, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = quality_focal_loss_of_probabilities(probabilities, targets)
+    assert loss.dtype == torch.float32
+
+
+def test_centerness_by_hand():
+    """1 in the middle; sqrt(1/3 * 2/4) for 1, 2 of 3, 4 pixels."""
+    found = centerness(torch.tensor([[3.0, 5.0, 3.0, 5.0], [1.0, 2.0, 3.0, 4.0]]))
+    assert found.tolist() == pytest.approx([1.0, math.sqrt(1 / 6)])

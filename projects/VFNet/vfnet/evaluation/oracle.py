@@ -4,12 +4,13 @@ Predictions are replaced by ground truth at the positive locations, before candi
 and suppressed; background keeps its predictions. Which locations are positive, and of which ground
 truth, is what the training assignment says. Nothing is trained.
 
-The table's rows with a centerness need a detector that predicts one, which VFNet does not.
+The rows with centerness are those of a detector that predicts one, such as ATSS.
 """
 
 import contextlib
 import io
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ from ..config import detector_key, detector_node
 from ..data import build_mapper, check_datasets, check_images
 from ..data.checks.boxes import clean_boxes
 from ..errors import UserError
-from ..modeling.losses.box import iou_weighted_giou_loss
+from ..modeling.box_coding import boxes_to_distances
+from ..modeling.losses.box import centerness, iou_and_giou, iou_weighted_giou_loss
 from ..modeling.matching.targets import Targets
 from ..modeling.meta_arch.dense import LocationDetector
 from .evaluator import build_evaluator
@@ -33,6 +35,18 @@ from .evaluator import build_evaluator
 # The rows. With "_only", the other classes of a positive location get the score 0; without it,
 # they keep their scores. The paper replaces "the element at the ground-truth label position".
 KINDS = ("plain", "gt_bbox", "gt_cls", "gt_cls_only", "gt_cls_iou", "gt_cls_iou_only")
+# More rows where the detector predicts a centerness, each with what is replaced of scores and
+# boxes. The rows above leave the centerness out; here scores are multiplied by it: the predicted
+# one or, at the positive locations, the true one ("gt_ctr") or the detected box's IoU
+# ("gt_ctr_iou").
+CENTERNESS_KINDS = {
+    "plain_ctr": "plain",
+    "gt_ctr": "plain",
+    "gt_ctr_iou": "plain",
+    "gt_bbox_ctr": "gt_bbox",
+    "gt_cls_ctr": "gt_cls",
+    "gt_cls_iou_ctr": "gt_cls_iou",
+}
 METRICS = ("AP", "AP50", "AP75")
 
 
@@ -73,6 +87,33 @@ def oracle_replacement(
     return scores, boxes
 
 
+def oracle_centerness(
+    factor: Tensor, boxes: Tensor, points: Tensor, targets: Targets, kind: str
+) -> Tensor:
+    """Replace the centerness at the positive locations (paper, Table 1, "w/ctr").
+
+    Args:
+        factor, boxes: (N R,), (N R, 4) of `LocationDetector.score_factor` and `detected_boxes`; not
+            changed.
+        points: (R, 2), where the locations stand, in pixels.
+        targets: of the N images.
+        kind: "gt_ctr": by the true one. "gt_ctr_iou": by the IoU of the detected box. Others:
+            nothing is replaced.
+
+    Returns:
+        (N R,).
+    """
+    if kind not in ("gt_ctr", "gt_ctr_iou"):
+        return factor
+    positive, factor = targets.index, factor.clone()
+    if kind == "gt_ctr":
+        distances = boxes_to_distances(points[positive % len(points)], targets.boxes)
+        factor[positive] = centerness(distances)
+    else:
+        factor[positive] = iou_and_giou(boxes[positive], targets.boxes)[0]
+    return factor
+
+
 def oracle_detections(
     model: LocationDetector, batch: list[dict[str, Any]]
 ) -> dict[str, list[dict]]:
@@ -83,22 +124,28 @@ def oracle_detections(
         batch: what the model takes, with "instances" of the ground truth.
 
     Returns:
-        for each of `KINDS` what the model returns. "plain" is what it returns itself.
+        for each of `KINDS`, and of `CENTERNESS_KINDS` where it predicts one, what the model
+        returns. "plain", or "plain_ctr", is what it returns itself.
     """
     images, features, predictions = model.predict(batch)
     targets = model.assign(images, features, [item["instances"] for item in batch])
-    scores = model.scores(predictions)
-    boxes = model.detected_boxes(predictions, model.points(features))
+    points, factor = model.points(features), model.score_factor(predictions)
+    scores, boxes = model.scores(predictions), model.detected_boxes(predictions, points)
 
-    detections = {}
-    for kind in KINDS:
+    def detect(kind: str, factor: Tensor | None = None) -> list[dict]:
         replaced = oracle_replacement(scores, boxes, targets, kind)
-        candidates = model.choose(images, features, *replaced)
+        candidates = model.choose(images, features, *replaced, factor)
         found = [model.suppress(*pair) for pair in zip(candidates, images.image_sizes)]
-        detections[kind] = [
+        return [
             {"instances": detector_postprocess(instances, item["height"], item["width"])}
             for instances, item in zip(found, batch)
         ]
+
+    detections = {kind: detect(kind) for kind in KINDS}
+    if factor is not None:
+        for kind, replaced in CENTERNESS_KINDS.items():
+            own_factor = oracle_centerness(factor, boxes, points, targets, kind)
+            detections[kind] = detect(replaced, own_factor)
     return detections
 
 
@@ -117,10 +164,10 @@ def oracle_scores(
         detections_per_image: see `build_evaluator`.
 
     Returns:
-        AP, AP50 and AP75 in percent, for each of `KINDS`.
+        AP, AP50 and AP75 in percent, for each kind of `oracle_detections`.
     """
     image_ids: list[int] = []
-    detections: dict[str, list[dict]] = {kind: [] for kind in KINDS}
+    detections: dict[str, list[dict]] = defaultdict(list)
     with inference_context(model), torch.no_grad():
         for batch in batches:
             image_ids += [item["image_id"] for item in batch]

@@ -1,7 +1,7 @@
 """The feature pyramid that all backbones of this project can have, with P6 and P7 as configured."""
 
 from detectron2.config import CfgNode
-from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
+from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
 from detectron2.modeling.backbone.resnet import ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,13 +11,11 @@ from ...layers.conv_norm import conv_with_norm
 from ...layers.fast_conv import use_fast_convolutions
 
 
-class LastLevels(nn.Module):
+class LastLevels(LastLevelP6P7):
     """P6 and P7, each by a 3x3 convolution with stride 2 of the level before.
 
-    Unlike Detectron2's `LastLevelP6P7` it may do without the ReLU before P7, and have norms.
+    Unlike Detectron2's it may do without the ReLU before P7, and have norms.
     """
-
-    num_levels = 2  # read by FPN, as `in_feature` is
 
     def __init__(self, in_feature: str, in_channels: int, channels: int, relu: bool, norm: str):
         """
@@ -27,11 +25,11 @@ class LastLevels(nn.Module):
             relu: whether P6 is rectified on its way to P7.
             norm: of both, a name of `get_norm`; "" for none.
         """
-        super().__init__()
-        self.in_feature = in_feature
+        super().__init__(in_channels, channels, in_feature)
         self.relu = relu
-        self.p6 = conv_with_norm(in_channels, channels, norm, stride=2)
-        self.p7 = conv_with_norm(channels, channels, norm, stride=2)
+        if norm:
+            self.p6 = conv_with_norm(in_channels, channels, norm, stride=2)
+            self.p7 = conv_with_norm(channels, channels, norm, stride=2)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """From (N, C, H, W) to P6 and P7, half and a quarter of its size."""

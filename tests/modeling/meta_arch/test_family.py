@@ -1,0 +1,147 @@
+"""Each detector of the family against the reference implementation, through mmdet:// weights."""
+
+import pytest
+import torch
+from detectron2.engine import DefaultPredictor
+from detectron2.utils.events import EventStorage
+
+from tests.compare import assert_same_detections, relative_difference
+from tests.minis import load_mini, model_input
+from vfnet.checkpoint import convert_state_dict, to_mmdet_state_dict
+
+# mmdet's names of the losses, and ours.
+LOSSES = {
+    "mini_atss": {
+        "loss_cls": "loss_cls",
+        "loss_bbox": "loss_box",
+        "loss_centerness": "loss_centerness",
+    },
+    "mini_gfl": {"loss_cls": "loss_cls", "loss_bbox": "loss_box", "loss_dfl": "loss_dfl"},
+    "mini_gflv2": {"loss_cls": "loss_cls", "loss_bbox": "loss_box", "loss_dfl": "loss_dfl"},
+}
+IN_THIS_REPOSITORY = ("mini_atss", "mini_gfl")
+
+
+@pytest.fixture(params=LOSSES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def folder(name, repository, request):
+    if name in IN_THIS_REPOSITORY:
+        return repository / "tests" / "reference"
+    return request.getfixturevalue("shared") / "reference" / "family"
+
+
+@pytest.fixture
+def mini(name, folder):
+    return load_mini(folder, name)
+
+
+def training_input(expected):
+    return [model_input(expected["image_bgr"], expected["gt_boxes"], expected["gt_classes"])]
+
+
+def as_mmdet_returns_them(name, output):
+    """The head's outputs, as mmdet returns them: by output, by level."""
+    if name == "mini_gflv2":  # the score is a product already
+        scores = [a.sigmoid() * b.sigmoid() for a, b in zip(output.logits, output.qualities)]
+        return [scores, output.distributions]
+    return [levels for levels in output if levels]
+
+
+@pytest.mark.parity
+def test_pyramid_and_outputs_are_the_references(name, mini):
+    model, expected, _ = mini
+    model.eval()
+    with torch.no_grad():
+        _, features, output = model.predict([model_input(expected["image_bgr"])])
+    found = [features, *as_mmdet_returns_them(name, output)]
+    for levels, references in zip(found, [expected["pyramid"], *expected["outputs"]], strict=True):
+        for level, reference in zip(levels, references, strict=True):
+            assert relative_difference(level, reference) < 1e-4
+
+
+@pytest.mark.parity
+def test_losses_and_gradients_are_the_references(name, mini):
+    model, expected, _ = mini
+    model.train()
+    losses = model(training_input(expected))
+    assert set(losses) == set(LOSSES[name].values())
+    for theirs, ours in LOSSES[name].items():
+        assert losses[ours].item() == pytest.approx(expected["losses"][theirs].item(), rel=1e-4)
+    sum(losses.values()).backward()
+    parameters = dict(model.named_parameters())
+    for theirs, gradient in expected["grads"].items():
+        (ours,) = convert_state_dict({theirs: gradient})
+        assert relative_difference(parameters[ours].grad, gradient) < 1e-3, theirs
+
+
+@pytest.mark.parity
+def test_detections_are_the_references(mini):
+    _, expected, cfg = mini
+    image = expected["image_bgr"].permute(1, 2, 0).numpy()
+    result = DefaultPredictor(cfg)(image)
+    assert_same_detections(result["instances"], expected["detections"])
+
+
+def test_there_and_back_is_every_name_and_number_of_the_reference(name, folder):
+    checkpoint = torch.load(folder / f"{name}.pth", weights_only=True)["state_dict"]
+    back = to_mmdet_state_dict(convert_state_dict(checkpoint))
+    kept = [key for key in checkpoint if not key.endswith("num_batches_tracked")]
+    assert list(back) == kept
+    assert all(torch.equal(back[key], checkpoint[key]) for key in kept)
+
+
+def test_images_without_boxes_leave_no_parameter_without_a_gradient(mini):
+    model, expected, _ = mini
+    model.train()
+    empty = (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    losses = model([model_input(expected["image_bgr"], *empty)] * 2)
+    assert losses["loss_cls"].item() > 0
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in learnt)
+
+
+def test_autocast_changes_the_losses_by_less_than_three_percent(mini):
+    model, expected, _ = mini
+    model.train()
+    exact = model(training_input(expected))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model(training_input(expected))
+    for loss, value in exact.items():
+        assert half[loss].dtype == torch.float32
+        assert half[loss].item() == pytest.approx(value.item(), rel=0.03), loss
+    sum(half.values()).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+def test_a_batch_detects_in_each_image_what_the_image_alone_detects(mini):
+    """Two sizes: the smaller image is padded to the greater."""
+    model, expected, _ = mini
+    model.eval()
+    image = expected["image_bgr"]
+    batch = [model_input(image), model_input(image[:, :128, :160])]
+    with torch.no_grad():
+        together = [item["instances"] for item in model(batch)]
+        alone = [model([item])[0]["instances"] for item in batch]
+    assert len(together[0]) == len(alone[0]) == 100
+    torch.testing.assert_close(together[0].scores, alone[0].scores, rtol=1e-4, atol=1e-5)
+    # Padding reaches what lies at the border, so the second differs; but in its own image it stays.
+    boxes = together[1].pred_boxes.tensor
+    assert len(boxes) > 0 and boxes[:, 2].max() <= 160 and boxes[:, 3].max() <= 128
+
+
+def test_training_scalars_have_the_detectors_name(mini):
+    model, expected, _ = mini
+    model.train()
+    with EventStorage() as storage:
+        model(training_input(expected))
+    scalars = {key: value for key, (value, _) in storage.latest().items()}
+    prefix = type(model).__name__.lower()
+    assert scalars[f"{prefix}/num_pos"] > 10
+    assert scalars[f"{prefix}/gts_without_positive"] == 0
+    assert 0 < scalars[f"{prefix}/mean_iou"] < 1
