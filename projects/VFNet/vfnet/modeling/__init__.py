@@ -3,6 +3,7 @@
 from ..layers.deform_conv import AnyDeviceDeformConv, AnyDeviceDeformConvV1, DeformConvWithOffset
 from ..layers.star_conv import StarDeformConv, star_offsets
 from . import backbone
+from .backbone.bfp import BalancedFeaturePyramid
 from .heads.vfnet import VFNetHead
 from .losses.classification import focal_loss, quality_focal_loss, varifocal_loss
 from .matching.atss import atss_match
@@ -15,6 +16,7 @@ __all__ = [
     "GFL",
     "AnyDeviceDeformConv",
     "AnyDeviceDeformConvV1",
+    "BalancedFeaturePyramid",
     "DeformConvWithOffset",
     "StarDeformConv",
     "VFNet",

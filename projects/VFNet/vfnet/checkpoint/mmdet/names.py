@@ -6,13 +6,13 @@ No tensor changes: both sides keep convolutions as (out, in, height, width).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 
 from ...errors import UserError
-from .rules import head_table, pattern, rules
+from .rules import pattern, rules
 from .rules.heads import TABLES
 
 _DETECTORS = " or ".join(table.detector for table in TABLES)
@@ -69,9 +69,7 @@ def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor]
     """
     full_names, _ = _full_names(state_dict, _MMDET)
     names = list(full_names.values())
-    is_pafpn = any(name.startswith("neck.pafpn_convs.") for name in names)
-    head = head_table(names, _MMDET.key)
-    table = [(pattern(r.mmdet), r.ours) for r in rules(head, _is_res2net(names), is_pafpn)]
+    table = [(pattern(r.mmdet), r.ours) for r in rules(names, _MMDET.key)]
     return _renamed(state_dict, full_names, table, _MMDET)
 
 
@@ -91,9 +89,7 @@ def to_mmdet_state_dict(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor
     """
     full_names, is_bare = _full_names(state_dict, _OURS)
     names = list(full_names.values())
-    is_pafpn = any(name.startswith("backbone.fpn.") for name in names)
-    head = head_table(names, _OURS.key)
-    table = [(pattern(r.ours), r.mmdet) for r in rules(head, _is_res2net(names), is_pafpn)]
+    table = [(pattern(r.ours), r.mmdet) for r in rules(names, _OURS.key)]
     converted = _renamed(state_dict, full_names, table, _OURS)
     if not is_bare:
         return converted
@@ -119,11 +115,6 @@ def _full_names(state_dict: Mapping[str, Any], side: _Side) -> tuple[dict[Any, s
         name: bare if side.dropped.fullmatch(bare) else side.backbone + bare
         for name, bare in names.items()
     }, True
-
-
-def _is_res2net(names: Iterable[str]) -> bool:
-    """Whether blocks have a list of convolutions; both sides call it the same."""
-    return any(".convs." in name for name in names)
 
 
 def _renamed(

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from .backbone import backbone_rules
+from .backbone import backbone_rules, is_res2net
 from .heads import TABLES
-from .neck import neck_rules
+from .neck import neck_of, neck_rules
 from .rule import Rule, Table, pattern
 
-__all__ = ["Rule", "head_table", "pattern", "rules"]
+__all__ = ["Rule", "pattern", "rules"]
 
 
-def head_table(names: Collection[str], side: str) -> Table:
-    """The table of the detector that has these names.
+def rules(names: Collection[str], side: str) -> list[Rule]:
+    """The rules for a detector, or a part of one.
 
     Args:
-        names: of a whole detector, or of a part of one.
+        names: what it consists of; they say which kind of head, backbone and neck it has.
         side: whose names they are, "mmdet" or "ours".
-
-    Returns:
-        the one that recognises a name as its own or else knows most of them: heads share names.
     """
+    neck = neck_of(names, side)
+    backbone = backbone_rules(f"{neck.fpn}.bottom_up", is_res2net(names))
+    return [*backbone, *neck_rules(neck), *_head_table(names, side).rules]
+
+
+def _head_table(names: Collection[str], side: str) -> Table:
+    """The table that recognises a name as its own or else knows most of them: heads share names."""
 
     def fit(table: Table) -> tuple[bool, int]:
         patterns = [pattern(getattr(rule, side)) for rule in table.rules]
@@ -33,10 +37,3 @@ def head_table(names: Collection[str], side: str) -> Table:
         return any(table.recognises(name, side) for name in names), known
 
     return max(TABLES, key=fit)
-
-
-def rules(table: Table, is_res2net: bool, is_pafpn: bool) -> list[Rule]:
-    """The rules for one kind of head, of backbone and of neck."""
-    fpn = "backbone.fpn" if is_pafpn else "backbone"
-    backbone = backbone_rules(f"{fpn}.bottom_up", is_res2net)
-    return [*backbone, *neck_rules(fpn, is_pafpn), *table.rules]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .rule import Rule
+
+
+def is_res2net(names: Iterable[str]) -> bool:
+    """Whether blocks have a list of convolutions; both sides call it the same."""
+    return any(".convs." in name for name in names)
 
 
 def backbone_rules(bottom_up: str, is_res2net: bool) -> list[Rule]:

@@ -34,6 +34,7 @@ _FIELDS = {
     "conv": "[123]",
     "index": r"\d+",
     "affine": "weight|bias",
+    "branch": "g|theta|phi|conv_out",
     "norm": "weight|bias|running_mean|running_var",
 }
 
