@@ -102,7 +102,7 @@ def test_counters_moving_averages_and_pixel_statistics_are_left_out():
 
 
 def test_all_names_without_a_rule_are_listed():
-    names = ["bbox_head.atss_reg.weight", "xbackbone.conv1.weight", "backbone.conv1.weight.x"]
+    names = ["bbox_head.fsaf_reg.weight", "xbackbone.conv1.weight", "backbone.conv1.weight.x"]
     source = {name: torch.zeros(1) for name in ["backbone.conv1.weight", *names]}
     with pytest.raises(UserError) as caught:
         convert_state_dict(source)

@@ -15,7 +15,14 @@ from torch import nn
 from ..errors import UserError
 from ..utils.files import write_aside
 from .array_file import read_arrays
-from .fit import backbone_prefix, differences, differing_class_layer, has_head, is_optional
+from .fit import (
+    backbone_prefix,
+    count_classes,
+    differences,
+    differing_class_layer,
+    has_head,
+    is_optional,
+)
 from .safetensors_file import SUFFIX, write_safetensors
 from .tensor_file import read_checkpoint
 
@@ -207,7 +214,7 @@ class VFNetCheckpointer(DetectionCheckpointer):
                 "Use the config that the weights were trained with"
             )
         if other_classes:
-            self.logger.info(_class_layer_message(weights, current, other_classes[0]))
+            self.logger.info(_class_layer_message(weights, current))
         checkpoint["model"] = _without(weights, other_classes)
         return other_classes
 
@@ -259,6 +266,6 @@ def _without(weights: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return rest
 
 
-def _class_layer_message(weights: Any, current: Any, name: str) -> str:
-    there, here = weights[name].shape[0], current[name].shape[0]
+def _class_layer_message(weights: Any, current: Any) -> str:
+    there, here = count_classes(weights), count_classes(current)
     return f"class layer re-initialised ({there} -> {here} classes), all else loaded"

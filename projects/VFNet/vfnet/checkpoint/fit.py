@@ -7,7 +7,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-_CLASS_LAYER = ("head.cls_pred.weight", "head.cls_pred.bias")
+# What a detector has beside its backbone.
+_HEADS = ("head.", "proposal_generator.", "roi_heads.")
+# The layers that depend on the number of classes: of locations, of RetinaNet's anchors (the classes
+# of each), and of regions (R-CNN), whose boxes are a class's own.
+_CLASS_LAYERS = (
+    ("head.cls_pred",),
+    ("head.cls_score",),
+    ("roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred"),
+)
 
 # The branch of a deformable convolution that a backbone trained on ImageNet does not have.
 _OFFSET_BRANCH = re.compile(r"\.(offset|conv2_offset)\.")
@@ -28,7 +36,27 @@ def is_optional(name: str) -> bool:
 
 def has_head(weights: Mapping[str, Any]) -> bool:
     """Whether the names are a detector's; without, they are those of a backbone."""
-    return any(name.startswith("head.") for name in weights)
+    return any(name.startswith(_HEADS) for name in weights)
+
+
+def class_layer(weights: Mapping[str, Any]) -> list[str]:
+    """The names of the parameters whose first dimension depends on the number of classes."""
+    layers = next((layers for layers in _CLASS_LAYERS if f"{layers[0]}.bias" in weights), ())
+    return [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+
+
+def count_classes(weights: Mapping[str, Any]) -> int | None:
+    """The number of classes of a detector, by its class layer; None where it has none."""
+
+    def channels(layer: str) -> int:
+        return weights[f"{layer}.bias"].shape[0]
+
+    layer = next((layers[0] for layers in _CLASS_LAYERS if f"{layers[0]}.bias" in weights), None)
+    if layer == "head.cls_score":  # a score for each class of each anchor, which has four deltas
+        return 4 * channels(layer) // channels("head.bbox_pred")
+    if layer == "roi_heads.box_predictor.cls_score":  # the last one is background
+        return channels(layer) - 1
+    return channels(layer) if layer else None
 
 
 def backbone_prefix(weights: Mapping[str, Any], current: Mapping[str, Any]) -> str:
@@ -52,14 +80,15 @@ def backbone_prefix(weights: Mapping[str, Any], current: Mapping[str, Any]) -> s
 
 def differing_class_layer(weights: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Names of the class layer, if it is there on both sides with another number of classes."""
-    if not all(name in weights and name in current for name in _CLASS_LAYER):
+    names = class_layer(current)
+    if not names or not all(name in weights for name in names):
         return []
-    shapes = [(weights[name].shape, current[name].shape) for name in _CLASS_LAYER]
+    shapes = [(weights[name].shape, current[name].shape) for name in names]
     only_classes_differ = all(
         len(there) == len(here) and there[1:] == here[1:] and there[0] != here[0]
         for there, here in shapes
     )
-    return list(_CLASS_LAYER) if only_classes_differ else []
+    return names if only_classes_differ else []
 
 
 def differences(

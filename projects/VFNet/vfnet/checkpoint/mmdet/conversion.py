@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import UserError
+from ..fit import count_classes
 from ..tensor_file import read_checkpoint
 from .names import backbone_alone, convert_state_dict, to_mmdet_state_dict
 
@@ -79,10 +80,10 @@ def convert_file_back(source: str, class_names: Sequence[str] = ()) -> dict[str,
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     names = tuple(class_names or checkpoint.get("class_names", ()))
-    class_layer = next((v for n, v in weights.items() if n.endswith("head.cls_pred.bias")), None)
-    if names and class_layer is not None and len(names) != len(class_layer):
+    classes = count_classes(weights)
+    if names and classes is not None and len(names) != classes:
         raise UserError(
-            f"expected the names of the {len(class_layer)} classes of {source}, got {len(names)}: "
+            f"expected the names of the {classes} classes of {source}, got {len(names)}: "
             "give those that it was trained with"
         )
     meta = {"CLASSES": names, "dataset_meta": {"classes": names}} if names else {}

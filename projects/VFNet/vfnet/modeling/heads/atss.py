@@ -35,7 +35,7 @@ class ATSSHead(TwoTowerHead):
         """
         super().__init__(**towers)
         self.cls_pred = nn.Conv2d(self.tower_channels, num_classes, 3, padding=1)
-        self.box_pred = nn.Conv2d(self.tower_channels, 4, 3, padding=1)
+        self.delta_pred = nn.Conv2d(self.tower_channels, 4, 3, padding=1)
         if centerness:
             self.centerness_pred = nn.Conv2d(self.tower_channels, 1, 3, padding=1)
         self.centerness = centerness
@@ -55,7 +55,7 @@ class ATSSHead(TwoTowerHead):
         for feature, scale in zip(features, self.box_scales):
             cls_feature, box_feature = self.towers(feature)
             output.logits.append(self.cls_pred(cls_feature))
-            output.deltas.append(scale * self.box_pred(box_feature).float())
+            output.deltas.append(scale * self.delta_pred(box_feature).float())
             if self.centerness:
                 output.centerness.append(self.centerness_pred(box_feature))
         return output

@@ -29,11 +29,12 @@ def rules(names: Collection[str], side: str) -> list[Rule]:
 
 
 def _head_table(names: Collection[str], side: str) -> Table:
-    """The table that recognises a name as its own or else knows most of them: heads share names."""
+    """The table that most names are typical of, or else known by: heads share names."""
 
-    def fit(table: Table) -> tuple[bool, int]:
+    def fit(table: Table) -> tuple[int, int]:
         patterns = [pattern(getattr(rule, side)) for rule in table.rules]
         known = sum(any(p.fullmatch(name) for p in patterns) for name in names)
-        return any(table.recognises(name, side) for name in names), known
+        return sum(table.recognises(name, side) for name in names), known
 
-    return max(TABLES, key=fit)
+    # Of equals the last, which is VFNet: names that all heads have are taken for its.
+    return max(reversed(TABLES), key=fit)
