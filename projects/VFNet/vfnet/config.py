@@ -75,6 +75,16 @@ def detector_node(cfg: CfgNode) -> CfgNode:
     return cfg.MODEL[detector_key(cfg).partition(".")[2]]
 
 
+def check_class_names(cfg: CfgNode) -> None:
+    """Raise a UserError if the configured detector has another number of classes than names."""
+    node = detector_node(cfg)
+    if node.CLASS_NAMES and len(node.CLASS_NAMES) != node.NUM_CLASSES:
+        raise UserError(
+            f"{detector_key(cfg)}.NUM_CLASSES is {node.NUM_CLASSES}, but CLASS_NAMES has "
+            f"{len(node.CLASS_NAMES)} names. Set NUM_CLASSES to their number"
+        )
+
+
 def inference_precision(cfg: CfgNode) -> tuple[str, str]:
     """The full key of PRECISION_TEST and its value; float32 for detectors that have no such key."""
     key = f"{detector_key(cfg)}.PRECISION_TEST"

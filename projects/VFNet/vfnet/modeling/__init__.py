@@ -9,6 +9,7 @@ from .losses.classification import focal_loss, quality_focal_loss, varifocal_los
 from .matching.atss import atss_match
 from .meta_arch.atss import ATSS
 from .meta_arch.gfl import GFL
+from .meta_arch.retinanet import QualityRetinaNet
 from .meta_arch.vfnet import VFNet
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "AnyDeviceDeformConvV1",
     "BalancedFeaturePyramid",
     "DeformConvWithOffset",
+    "QualityRetinaNet",
     "StarDeformConv",
     "VFNet",
     "VFNetHead",

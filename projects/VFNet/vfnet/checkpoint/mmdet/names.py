@@ -1,6 +1,7 @@
 """State dicts of mmdet's detectors -> those of this project's, and back, by one table each.
 
-No tensor changes: both sides keep convolutions as (out, in, height, width).
+Both sides keep convolutions as (out, in, height, width), so that most tensors stay as they are; a
+rule of the table says where outputs have another order.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ import torch
 from ...errors import UserError
 from .rules import pattern, rules
 from .rules.heads import TABLES
+from .rules.rule import Change
 
 _DETECTORS = " or ".join(table.detector for table in TABLES)
 
 # Where a backbone lies in a detector with an FPN.
 _BOTTOM_UP = "backbone.bottom_up."
+
+
+# A side's names, the template for those of the other, and what becomes of the values.
+_Table = list[tuple[re.Pattern[str], str, Change]]
 
 
 class _Side(NamedTuple):
@@ -53,15 +59,15 @@ _OURS = _Side(
 
 
 def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Rename the state dict of an mmdet detector, or of a backbone alone, to this project's names.
+    """Convert the state dict of an mmdet detector, or of a backbone alone, to this project's.
 
     Args:
         state_dict: mmdet names (2.x or 3.x; a leading "module." is ignored) -> tensors. An ImageNet
             backbone alone has them without "backbone.", as torchvision and mmdet publish it.
 
     Returns:
-        Our names -> the same tensors, in the same order. A backbone alone gets the names that it
-        has in a detector with an FPN.
+        Our names -> tensors, in the same order. A backbone alone gets the names that it has in a
+        detector with an FPN.
 
     Raises:
         UserError: names without a rule, two names for one parameter, or values that are no
@@ -69,28 +75,28 @@ def convert_state_dict(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor]
     """
     full_names, _ = _full_names(state_dict, _MMDET)
     names = list(full_names.values())
-    table = [(pattern(r.mmdet), r.ours) for r in rules(names, _MMDET.key)]
-    return _renamed(state_dict, full_names, table, _MMDET)
+    table = [(pattern(r.mmdet), r.ours, r.to_ours) for r in rules(names, _MMDET.key)]
+    return _converted(state_dict, full_names, table, _MMDET)
 
 
 def to_mmdet_state_dict(state_dict: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Rename a state dict of this project to mmdet's names: the inverse of `convert_state_dict`.
+    """Convert a state dict of this project to mmdet's: the inverse of `convert_state_dict`.
 
     Args:
         state_dict: our names (a leading "module." is ignored) -> tensors; of a backbone alone, with
             or without "backbone.bottom_up.".
 
     Returns:
-        mmdet names -> the same tensors, in the same order; without the counters of batch norms,
-        which mmdet's models do without as well. A backbone alone, given without prefix, gets none.
+        mmdet names -> tensors, in the same order; without the counters of batch norms, which
+        mmdet's models do without as well. A backbone alone, given without prefix, gets none.
 
     Raises:
         UserError: as `convert_state_dict`.
     """
     full_names, is_bare = _full_names(state_dict, _OURS)
     names = list(full_names.values())
-    table = [(pattern(r.ours), r.mmdet) for r in rules(names, _OURS.key)]
-    converted = _renamed(state_dict, full_names, table, _OURS)
+    table = [(pattern(r.ours), r.mmdet, r.to_mmdet) for r in rules(names, _OURS.key)]
+    converted = _converted(state_dict, full_names, table, _OURS)
     if not is_bare:
         return converted
     return {name[len(_MMDET.backbone) :]: value for name, value in converted.items()}
@@ -117,27 +123,28 @@ def _full_names(state_dict: Mapping[str, Any], side: _Side) -> tuple[dict[Any, s
     }, True
 
 
-def _renamed(
+def _converted(
     state_dict: Mapping[str, Any],
     full_names: Mapping[Any, str],
-    table: list[tuple[re.Pattern[str], str]],
+    table: _Table,
     side: _Side,
 ) -> dict[str, torch.Tensor]:
-    renamed: dict[str, torch.Tensor] = {}
+    converted: dict[str, torch.Tensor] = {}
     unknown, doubled, no_tensors = [], [], []
     for name, value in state_dict.items():
         full_name = full_names[name]
         if side.dropped.fullmatch(full_name):
             continue
-        other = _other_name(full_name, table)
-        if other is None:
+        found = _other_name(full_name, table)
+        if found is None:
             unknown.append(str(name))
         elif not isinstance(value, torch.Tensor):
             no_tensors.append(str(name))
-        elif other in renamed:
+        elif found[0] in converted:
             doubled.append(str(name))
         else:
-            renamed[other] = value
+            other, change = found
+            converted[other] = change(value)
     for names, problem in (
         (unknown, "unlike any name that this version of the project knows"),
         (doubled, "a second value for a parameter that is already there"),
@@ -149,12 +156,12 @@ def _renamed(
                 f"of {len(state_dict)} entries are {problem}: {', '.join(names)}. "
                 f"Give the checkpoint of a backbone, or of {_DETECTORS}"
             )
-    return renamed
+    return converted
 
 
-def _other_name(name: str, table: list[tuple[re.Pattern[str], str]]) -> str | None:
-    for own, other in table:
+def _other_name(name: str, table: _Table) -> tuple[str, Change] | None:
+    for own, other, change in table:
         match = own.fullmatch(name)
         if match:
-            return other.format(**match.groupdict())
+            return other.format(**match.groupdict()), change
     return None

@@ -5,10 +5,12 @@ from functools import partial
 
 import torch
 from detectron2.layers import batched_nms
+from detectron2.structures import Boxes, Instances
 from torch import Tensor
 from torchvision.ops import box_iou
 
 from ...errors import UserError
+from .candidates import Candidates
 
 # Boxes (C, 4), scores (C,), classes (C,) -> kept candidates and their scores, best first.
 Suppression = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -70,6 +72,19 @@ def soft_nms(
     if not kept:
         return classes.new_zeros(0), scores.new_zeros(0)
     return torch.stack(kept), torch.stack(kept_scores)
+
+
+def suppressed(
+    candidates: Candidates, image_size: tuple[int, int], suppression: Suppression
+) -> Instances:
+    """From the candidates of an image of this (H, W) to its detections, best first."""
+    kept, scores = suppression(*candidates)
+    return Instances(
+        image_size,
+        pred_boxes=Boxes(candidates.boxes[kept]),
+        scores=scores,
+        pred_classes=candidates.classes[kept],
+    )
 
 
 def build_suppression(

@@ -132,10 +132,10 @@ def build_classification_loss(
     varifocal_alpha: float,
     varifocal_gamma: float,
     varifocal_iou_weighted: bool,
-    varifocal_everywhere: bool,
     quality_focal_beta: float,
     focal_alpha: float,
     focal_gamma: float,
+    varifocal_everywhere: bool = False,
     of_probabilities: bool = False,
 ) -> ClassificationLoss:
     """The classification loss that CLS_LOSS names.
@@ -143,9 +143,9 @@ def build_classification_loss(
     Args:
         name: "varifocal", "quality_focal" or "focal".
         prefix: of the key, for messages, such as "MODEL.VFNET".
+        varifocal_alpha, ...: see the losses.
         varifocal_everywhere: varifocal loss also learns where `valid` is False, as VFNet and ATSS
             were trained.
-        varifocal_alpha, ...: see the losses.
         of_probabilities: it is given probabilities instead of logits.
     """
     if of_probabilities:

@@ -1,11 +1,15 @@
-"""What losses are divided by: the same on every process of a job."""
+"""What losses are divided by."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from ...errors import UserError
 from ...utils.comm import mean_over_processes
+
+# Positives of each image (N,) -> a scalar, of this process alone.
+Normaliser = Callable[[Tensor], Tensor]
 
 
 def means_over_processes(num_positive: int | Tensor, weights: Sequence[Tensor]) -> Tensor:
@@ -26,3 +30,33 @@ def means_over_processes(num_positive: int | Tensor, weights: Sequence[Tensor]) 
     if not isinstance(num_positive, Tensor):
         num_positive = sums[0].new_full((), num_positive)
     return mean_over_processes(torch.stack([num_positive.to(sums[0]), *sums]))
+
+
+def positives_of_batch(positives: Tensor) -> Tensor:
+    """The positives (N,) of all images, of which each counts as one at least: mmdet's."""
+    return positives.clamp(min=1).sum()
+
+
+class MovingAverage:
+    """The average number of positives, those of the last batches most, as in Detectron2.
+
+    It begins anew with each process and is in no checkpoint.
+    """
+
+    def __init__(self, initial: float = 100.0, momentum: float = 0.9):
+        self.value: float | Tensor = initial
+        self.momentum = momentum
+
+    def __call__(self, positives: Tensor) -> Tensor:
+        number = positives.sum().clamp(min=1)
+        self.value = self.momentum * self.value + (1 - self.momentum) * number
+        return self.value
+
+
+def build_normaliser(name: str, *, prefix: str) -> Normaliser:
+    """What LOSS_NORMALIZER names, "ema" or "positives"; messages begin with `prefix`."""
+    if name == "ema":
+        return MovingAverage()
+    if name == "positives":
+        return positives_of_batch
+    raise UserError(f"{prefix}.LOSS_NORMALIZER must be 'ema' or 'positives', got {name!r}")

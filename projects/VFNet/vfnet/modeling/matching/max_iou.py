@@ -4,9 +4,17 @@ Unlike the rest of this folder it needs the IoU of every anchor with every box: 
 the best one of a box.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
 from detectron2.modeling.matcher import Matcher
 from torch import Tensor
+
+from ...errors import UserError
+
+# IoUs (M, A) of an image's boxes with the anchors -> the box of each anchor, and its label.
+IouMatcher = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()
@@ -37,3 +45,24 @@ def max_iou_match(
     last_box = torch.where(is_best, box, -1).amax(dim=0)
     low_quality = last_box >= 0
     return torch.where(low_quality, last_box, gt_index), labels.masked_fill(low_quality, 1)
+
+
+def build_max_iou_matcher(
+    thresholds: Sequence[float], labels: Sequence[int], *, prefix: str
+) -> IouMatcher:
+    """`max_iou_match` by Detectron2's keys IOU_THRESHOLDS and IOU_LABELS.
+
+    Args:
+        thresholds: where an anchor ceases to be background, and from where it is positive; one
+            number is both.
+        labels: what Detectron2 calls the ranges between: [0, -1, 1] or [0, 1].
+        prefix: of the keys, for messages, such as "MODEL.RETINANET".
+    """
+    thresholds, labels = list(thresholds), list(labels)
+    expected = {1: [0, 1], 2: [0, -1, 1]}
+    if labels != expected.get(len(thresholds)) or thresholds != sorted(thresholds):
+        raise UserError(
+            f"{prefix}.IOU_THRESHOLDS must be two ascending numbers with IOU_LABELS [0, -1, 1], or "
+            f"one with [0, 1], got {thresholds} and {labels}"
+        )
+    return partial(max_iou_match, negative_below=thresholds[0], positive_from=thresholds[-1])

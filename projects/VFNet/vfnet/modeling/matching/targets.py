@@ -69,20 +69,35 @@ def assign_targets(
     image = torch.cat(
         [torch.full((len(gt),), i, device=device) for i, gt in enumerate(gt_instances)]
     )
-    valid_sizes = torch.tensor(
-        [own_sizes(size, feature_sizes, strides, size_divisibility) for size in image_sizes],
-        device=device,
-    )
+    valid_sizes = own_sizes_of_batch(image_sizes, feature_sizes, strides, size_divisibility, device)
     index, gt_index = matcher(gt_boxes, image, valid_sizes, feature_sizes, strides)
-    matched = torch.zeros(len(gt_boxes), dtype=torch.bool, device=device)
+    valid = valid_mask(feature_sizes, valid_sizes)
+    return collect_targets(index, gt_index, gt_boxes, gt_classes, valid)
+
+
+def collect_targets(
+    index: Tensor, gt_index: Tensor, gt_boxes: Tensor, gt_classes: Tensor, valid: Tensor
+) -> Targets:
+    """Put together what positives at `index` (P,) learn: the ground truths `gt_index` (P,).
+
+    `gt_boxes` (M, 4) and `gt_classes` (M,) are those of all images; `valid`: see `Targets`.
+    """
+    matched = torch.zeros(len(gt_boxes), dtype=torch.bool, device=gt_boxes.device)
     matched[gt_index] = True
-    return Targets(
-        index,
-        gt_classes[gt_index],
-        gt_boxes[gt_index].float(),
-        _valid_mask(feature_sizes, valid_sizes),
-        (~matched).sum(),
-    )
+    boxes = gt_boxes[gt_index].float()
+    return Targets(index, gt_classes[gt_index], boxes, valid, (~matched).sum())
+
+
+def own_sizes_of_batch(
+    image_sizes: Sequence[Size],
+    feature_sizes: Sequence[Size],
+    strides: Sequence[int],
+    divisibility: int,
+    device: torch.device,
+) -> Tensor:
+    """`own_sizes` of each image -> (N, levels, 2) int64, (H, W)."""
+    sizes = [own_sizes(size, feature_sizes, strides, divisibility) for size in image_sizes]
+    return torch.tensor(sizes, device=device)
 
 
 def own_sizes(
@@ -97,7 +112,7 @@ def own_sizes(
     ]
 
 
-def _valid_mask(feature_sizes: Sequence[Size], valid_sizes: Tensor) -> Tensor:
+def valid_mask(feature_sizes: Sequence[Size], valid_sizes: Tensor) -> Tensor:
     """Whether each location lies in its own image: (N, levels, 2) sizes -> (N * R,)."""
     masks = []
     for level, (height, width) in enumerate(feature_sizes):

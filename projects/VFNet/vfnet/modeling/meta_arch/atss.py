@@ -75,13 +75,7 @@ class ATSS(LocationDetector):
         num_positive = targets.positives_of_images(len(points)).clamp(min=1).sum()
         means = means_over_processes(num_positive, [weights, quality])
         positives, weight_sum = means[:2].clamp(min=1)
-        self.record(
-            {
-                "num_pos": positives,
-                "gts_without_positive": targets.gts_without_positive,
-                "mean_iou": means[2] / positives,
-            }
-        )
+        self.record_positives(positives, means[2], targets)
         losses = {"loss_cls": loss_cls * self.cls_loss_weight / positives}
         if not predictions.centerness:
             losses["loss_box"] = (1 - giou).sum() * self.box_loss_weight / positives

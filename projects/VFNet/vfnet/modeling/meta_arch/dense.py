@@ -4,21 +4,17 @@ What the detectors of the family share. They differ in the head's outputs, the m
 are coded, what weighs a positive, and what ranks a detection.
 """
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import Backbone, build_backbone
-from detectron2.modeling.meta_arch.dense_detector import DenseDetector
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from ...config import detector_key, detector_node
-from ...errors import UserError
+from ...config import check_class_names, detector_key, detector_node
 from ...utils.device import to_device
-from ...utils.events import put_scalars
 from ...utils.precision import autocast_type
 from ..inference.candidates import (
     CandidateRule,
@@ -30,9 +26,27 @@ from ..inference.suppression import Suppression, build_suppression
 from ..locations import grid_points, level_numbers, level_sizes
 from ..losses.classification import ClassificationLoss, build_classification_loss
 from ..matching.targets import Matcher, Targets, assign_targets
+from .candidates import CandidateDetector
 
 
-class LocationDetector(DenseDetector):
+def classification_loss_of(
+    node: CfgNode, prefix: str, focal_alpha: float, focal_gamma: float, **switches: bool
+) -> ClassificationLoss:
+    """The loss of a detector's node; for the other arguments see `build_classification_loss`."""
+    return build_classification_loss(
+        node.CLS_LOSS,
+        prefix=prefix,
+        varifocal_alpha=node.VARIFOCAL_ALPHA,
+        varifocal_gamma=node.VARIFOCAL_GAMMA,
+        varifocal_iou_weighted=node.VARIFOCAL_IOU_WEIGHTED,
+        quality_focal_beta=node.QUALITY_FOCAL_BETA,
+        focal_alpha=focal_alpha,
+        focal_gamma=focal_gamma,
+        **switches,
+    )
+
+
+class LocationDetector(CandidateDetector):
     """The base of VFNet and its family.
 
     Naming convention: N = images, R = locations of all levels, K = classes, P = positives.
@@ -87,27 +101,19 @@ class LocationDetector(DenseDetector):
         """Everything but `head` and `matcher`, from the detector's own node."""
         node, prefix = detector_node(cfg), detector_key(cfg)
         device = torch.device(cfg.MODEL.DEVICE).type
-        if node.CLASS_NAMES and len(node.CLASS_NAMES) != node.NUM_CLASSES:
-            raise UserError(
-                f"{prefix}.NUM_CLASSES is {node.NUM_CLASSES}, but CLASS_NAMES has "
-                f"{len(node.CLASS_NAMES)} names. Set NUM_CLASSES to their number"
-            )
+        check_class_names(cfg)
         return {
             "backbone": build_backbone(cfg),
             "head_in_features": node.IN_FEATURES,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "num_classes": node.NUM_CLASSES,
-            "classification_loss": build_classification_loss(
-                node.CLS_LOSS,
-                prefix=prefix,
-                varifocal_alpha=node.VARIFOCAL_ALPHA,
-                varifocal_gamma=node.VARIFOCAL_GAMMA,
-                varifocal_iou_weighted=node.VARIFOCAL_IOU_WEIGHTED,
+            "classification_loss": classification_loss_of(
+                node,
+                prefix,
+                node.FOCAL_ALPHA,
+                node.FOCAL_GAMMA,
                 varifocal_everywhere=cls.varifocal_everywhere,
-                quality_focal_beta=node.QUALITY_FOCAL_BETA,
-                focal_alpha=node.FOCAL_ALPHA,
-                focal_gamma=node.FOCAL_GAMMA,
                 of_probabilities=cls.learns_probabilities(node),
             ),
             "cls_loss_weight": node.CLS_LOSS_WEIGHT,
@@ -148,10 +154,7 @@ class LocationDetector(DenseDetector):
     def predict(self, batched_inputs: list[dict[str, Any]]) -> tuple[ImageList, list[Tensor], Any]:
         """The network alone -> the batch's images, the head's features and its predictions."""
         with self._autocast():
-            images = self.preprocess_image(batched_inputs)
-            pyramid = self.backbone(images.tensor)
-            features = [pyramid[name] for name in self.head_in_features]
-            return images, features, self.head(features)
+            return super().predict(batched_inputs)
 
     def _autocast(self) -> AbstractContextManager:
         if self.training or self.autocast_test is None:
@@ -211,13 +214,6 @@ class LocationDetector(DenseDetector):
         """
         raise NotImplementedError
 
-    def forward_inference(
-        self, images: ImageList, features: list[Tensor], predictions: Any
-    ) -> list[Instances]:
-        """Detections of each image, in pixels of the resized image, best first."""
-        candidates = self.candidates(images, features, predictions)
-        return [self.suppress(*pair) for pair in zip(candidates, images.image_sizes)]
-
     def candidates(
         self, images: ImageList, features: list[Tensor], predictions: Any
     ) -> list[Candidates]:
@@ -238,18 +234,3 @@ class LocationDetector(DenseDetector):
         levels = level_numbers(level_sizes(features), self.device)
         sizes = images.image_sizes
         return choose_candidates(scores, boxes, levels, sizes, self.candidate_rule, factor)
-
-    def suppress(self, candidates: Candidates, image_size: tuple[int, int]) -> Instances:
-        """From the candidates of an image of this (H, W) to its detections, best first."""
-        kept, scores = self.suppression(*candidates)
-        return Instances(
-            image_size,
-            pred_boxes=Boxes(candidates.boxes[kept]),
-            scores=scores,
-            pred_classes=candidates.classes[kept],
-        )
-
-    def record(self, scalars: Mapping[str, Tensor]) -> None:
-        """Write scalars of a training step to the event storage, the detector's name first."""
-        name = type(self).__name__.lower()
-        put_scalars({f"{name}/{key}": value for key, value in scalars.items()})

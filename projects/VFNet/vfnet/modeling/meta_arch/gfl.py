@@ -82,13 +82,7 @@ class GFL(LocationDetector):
         num_positive = targets.positives_of_images(len(points)).clamp(min=1).sum()
         means = means_over_processes(num_positive, [weights, iou.detach()])
         positives, weight_sum = means[:2].clamp(min=1)
-        self.record(
-            {
-                "num_pos": positives,
-                "gts_without_positive": targets.gts_without_positive,
-                "mean_iou": means[2] / positives,
-            }
-        )
+        self.record_positives(positives, means[2], targets)
         return {
             "loss_cls": loss_cls * self.cls_loss_weight / positives,
             "loss_box": loss_box * self.box_loss_weight / weight_sum,

@@ -6,14 +6,27 @@ It reads in both directions; its fields, in braces, stand for what both names ha
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
+
+from torch import Tensor
+
+# What becomes of a parameter's values on the way to the other side.
+Change = Callable[[Tensor], Tensor]
+
+
+def unchanged(values: Tensor) -> Tensor:
+    """Most parameters are the same on both sides."""
+    return values
 
 
 class Rule(NamedTuple):
-    """Two templates for the names of one kind of parameter."""
+    """Two templates for the names of one kind of parameter, and how its values differ."""
 
     mmdet: str
     ours: str
+    to_ours: Change = unchanged
+    to_mmdet: Change = unchanged
 
 
 class Table(NamedTuple):

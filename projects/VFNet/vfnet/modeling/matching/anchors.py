@@ -1,0 +1,56 @@
+"""What the anchors of a batch learn, by their IoU with the boxes."""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.structures import Boxes, Instances, pairwise_iou
+from torch import Tensor
+
+from .max_iou import IouMatcher
+from .targets import Size, Targets, collect_targets, own_sizes_of_batch, valid_mask
+
+
+@torch.no_grad()
+def assign_anchors(
+    gt_instances: Sequence[Instances],
+    anchors: Tensor,
+    image_sizes: Sequence[Size],
+    feature_sizes: Sequence[Size],
+    strides: Sequence[int],
+    size_divisibility: int,
+    matcher: IouMatcher,
+) -> Targets:
+    """Assign the ground truth of each image to its anchors.
+
+    Anchors of locations in the padding outside an image's own size take no part, not even as the
+    best ones of a box.
+
+    Args:
+        gt_instances: of N images, with `gt_boxes` and `gt_classes`.
+        anchors: (A, 4), x1, y1, x2, y2 in pixels; those of a location follow each other, and all
+            locations have as many.
+        image_sizes, feature_sizes, strides, size_divisibility: as in `assign_targets`.
+        matcher: says which anchors learn which box, and which are background.
+
+    Returns:
+        Targets whose locations are the anchors; not valid are all that are neither positive nor
+        background.
+    """
+    own_sizes = own_sizes_of_batch(
+        image_sizes, feature_sizes, strides, size_divisibility, anchors.device
+    )
+    exists = valid_mask(feature_sizes, own_sizes).view(len(image_sizes), -1)  # (N, locations)
+    exists = exists.repeat_interleave(len(anchors) // exists.shape[1], dim=1)  # (N, A)
+    all_labels, all_indices, first_gt = [], [], 0
+    for gt, own in zip(gt_instances, exists):
+        ious = pairwise_iou(gt.gt_boxes, Boxes(anchors)).masked_fill_(~own, 0.0)
+        gt_index, labels = matcher(ious)
+        all_labels.append(labels.masked_fill(~own, -1))
+        all_indices.append(gt_index + first_gt)
+        first_gt += len(gt)
+    labels = torch.cat(all_labels)
+    index = (labels == 1).nonzero().squeeze(1)
+    gt_index = torch.cat(all_indices)[index]
+    gt_boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances])
+    gt_classes = torch.cat([gt.gt_classes for gt in gt_instances])
+    return collect_targets(index, gt_index, gt_boxes, gt_classes, labels >= 0)

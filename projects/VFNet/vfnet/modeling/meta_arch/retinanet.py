@@ -1,0 +1,150 @@
+"""Detectron2's RetinaNet with mmdet's training and any classification loss."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, RetinaNet
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor
+
+from ...config import check_class_names
+from ..box_coding import deltas_to_boxes
+from ..inference.candidates import Candidates, best_pairs, choose_candidates
+from ..inference.suppression import nms
+from ..locations import flatten_levels, level_numbers, level_sizes
+from ..losses.box import iou_and_giou
+from ..losses.box_deltas import DeltaLoss, build_delta_loss
+from ..losses.classification import ClassificationLoss, Positives
+from ..losses.normalisers import Normaliser, build_normaliser
+from ..matching.anchors import assign_anchors
+from ..matching.max_iou import build_max_iou_matcher
+from ..matching.targets import Targets
+from .candidates import CandidateDetector
+from .dense import classification_loss_of
+
+
+@META_ARCH_REGISTRY.register()
+class QualityRetinaNet(CandidateDetector, RetinaNet):
+    """RetinaNet (https://arxiv.org/abs/1708.02002) whose scores may learn the IoU of the box.
+
+    Network, keys and names of losses are Detectron2's. As in mmdet, anchors are matched by
+    `max_iou_match`, those in an image's padding take no part, and boxes are clipped to the image
+    before suppression. A positive whose box misses its ground truth has the IoU 0, which varifocal
+    and quality focal loss take for background.
+
+    Naming convention: N = images, A = anchors of all levels, K = classes, P = positives.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        classification_loss: ClassificationLoss,
+        cls_loss_weight: float,
+        box_loss: DeltaLoss,
+        normaliser: Normaliser,
+        **detectron2: Any,
+    ):
+        """
+        Args:
+            classification_loss, box_loss, normaliser: see what builds them.
+            cls_loss_weight: factor of `loss_cls`.
+            detectron2: see `RetinaNet`; its `anchor_matcher` is a `max_iou_match`.
+        """
+        super().__init__(**detectron2)
+        self.classification_loss = classification_loss
+        self.cls_loss_weight = cls_loss_weight
+        self.box_loss = box_loss
+        self.normaliser = normaliser
+        self.candidate_rule = partial(
+            best_pairs, score_threshold=self.test_score_thresh, topk=self.test_topk_candidates
+        )
+        self.suppression = partial(
+            nms, iou_threshold=self.test_nms_thresh, max_detections=self.max_detections_per_image
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        node, prefix = cfg.MODEL.RETINANET, "MODEL.RETINANET"
+        check_class_names(cfg)
+        return {
+            **super().from_config(cfg),
+            "anchor_matcher": build_max_iou_matcher(
+                node.IOU_THRESHOLDS, node.IOU_LABELS, prefix=prefix
+            ),
+            "classification_loss": classification_loss_of(
+                node, prefix, node.FOCAL_LOSS_ALPHA, node.FOCAL_LOSS_GAMMA
+            ),
+            "cls_loss_weight": node.CLS_LOSS_WEIGHT,
+            "box_loss": build_delta_loss(
+                node.BBOX_REG_LOSS_TYPE,
+                prefix=prefix,
+                weights=node.BBOX_REG_WEIGHTS,
+                smooth_l1_beta=node.SMOOTH_L1_LOSS_BETA,
+                balanced_l1=(
+                    node.BALANCED_L1_ALPHA,
+                    node.BALANCED_L1_GAMMA,
+                    node.BALANCED_L1_BETA,
+                ),
+            ),
+            "normaliser": build_normaliser(node.LOSS_NORMALIZER, prefix=prefix),
+        }
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Any,
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """`loss_cls` and `loss_box_reg` of a batch, weighted."""
+        anchors = Boxes.cat(self.anchor_generator(features)).tensor
+        targets = assign_anchors(
+            gt_instances,
+            anchors,
+            images.image_sizes,
+            level_sizes(features),
+            self.anchor_generator.strides,
+            self.backbone.size_divisibility,
+            self.anchor_matcher,
+        )
+        with torch.autocast(self.device.type, enabled=False):
+            return self.losses(predictions, anchors, targets)
+
+    def losses(self, predictions: Any, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """Compare what is predicted at `anchors` (A, 4) with targets -> weighted losses by name."""
+        logits, deltas = self._flatten(predictions)
+        own_anchors, own_deltas = anchors[targets.index % len(anchors)], deltas[targets.index]
+        quality, _ = iou_and_giou(self._boxes(own_deltas.detach(), own_anchors), targets.boxes)
+        positives = Positives(targets.index, targets.classes, quality)
+        loss_cls = self.classification_loss(logits, positives, targets.valid)
+        loss_box = self.box_loss(own_deltas, own_anchors, targets.boxes)
+        num_pos = targets.positives_of_images(len(anchors))  # (N,)
+        self.record_positives(num_pos.sum().clamp(min=1), quality.sum(), targets)
+        normaliser = self.normaliser(num_pos)
+        return {
+            "loss_cls": loss_cls * self.cls_loss_weight / normaliser,
+            "loss_box_reg": loss_box / normaliser,
+        }
+
+    def candidates(
+        self, images: ImageList, features: list[Tensor], predictions: Any
+    ) -> list[Candidates]:
+        """What suppression chooses from, of each image, in pixels of the resized image."""
+        logits, deltas = self._flatten(predictions)
+        scores = logits.float().sigmoid()
+        anchors = Boxes.cat(self.anchor_generator(features)).tensor.repeat(len(images), 1)
+        levels = level_numbers(level_sizes(features), self.device)
+        levels = levels.repeat_interleave(self.anchor_generator.num_anchors[0])
+        boxes = self._boxes(deltas, anchors)
+        return choose_candidates(scores, boxes, levels, images.image_sizes, self.candidate_rule)
+
+    def _flatten(self, predictions: Any) -> tuple[Tensor, Tensor]:
+        """The head's levels -> logits (N A, K) and deltas (N A, 4), image by image."""
+        logits, deltas = (flatten_levels(levels) for levels in predictions)
+        return logits.view(-1, self.num_classes), deltas.view(-1, 4)
+
+    def _boxes(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        return deltas_to_boxes(deltas.float(), anchors, self.box2box_transform.weights)
