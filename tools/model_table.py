@@ -2,7 +2,7 @@
 """Print the table of all models with their published numbers, detector by detector.
 
 tools/model_table.py
-tools/model_table.py --write    # the tables of the documents, after a change of published_models.csv
+tools/model_table.py --write    # the documents' tables, after a change of published_models.csv
 tools/model_table.py --check    # changes nothing, fails if a table of a document is not up to date
 
 The documents are README.md (a row for each detector), docs/models.md (all models) and
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 ABLATIONS = ROOT / "configs" / "ablation"
 DOCUMENTS = [ROOT / "README.md", DOCS / "models.md", ABLATIONS / "README.md"]
-BACKBONE = re.compile(r"_(R2_\d+|R\d+|X\d+)_")
+BACKBONE = re.compile(r"_(R2(?=_)|R|X)_?(\d+)_")
 # Of configs that lie in no folder of their own, and of those in one that is called otherwise.
 DETECTORS = {"configs": "VFNet", "Libra": "Libra R-CNN"}
 
@@ -39,13 +39,10 @@ def detector_table() -> str:
     for detector, group in itertools.groupby(_whole_models(), _detector):
         models = list(group)
         aps = sorted(float(model.ap_val) for model in models)
-        backbones = dict.fromkeys(
-            name for model in models for name in BACKBONE.findall(model.config)
-        )
+        found = dict.fromkeys(name for model in models for name in BACKBONE.findall(model.config))
+        backbones = ", ".join(f"{kind}-{depth}" for kind, depth in found)
         by_name = sum(bool(model.weights) for model in models)
-        rows.append(
-            (detector, ", ".join(backbones), len(models), f"{aps[0]} to {aps[-1]}", by_name)
-        )
+        rows.append((detector, backbones, len(models), f"{aps[0]} to {aps[-1]}", by_name))
     return _table("detector | backbones | models | AP val | with `vfnet://` weights", rows)
 
 
