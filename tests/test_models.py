@@ -102,6 +102,16 @@ REPPOINTS, REPPOINTS_GN = (6 * conv(256, 256, beside=n) + POINTS for n in (1, 2)
 NON_LOCAL = 4 * conv(256, 256, taps=1)
 
 
+# Faster R-CNN: P2 to P5, proposals of three anchors, two layers and the predictions of a region.
+FPN_RES2 = sum(conv(c, 256, taps=1) + conv(256, 256) for c in (256, 512, 1024, 2048))
+RPN = conv(256, 256) + conv(256, 3, taps=1) + conv(256, 3 * 4, taps=1)
+RCNN = (
+    RPN
+    + conv(256 * 7 * 7, 1024, taps=1)
+    + conv(1024, 1024, taps=1)
+    + conv(1024, 80 + 1, taps=1)
+    + conv(1024, 80 * 4, taps=1)
+)
 FAMILY = {
     **{f"atss_{depth}": BACKBONES_ALONE[depth] + FPN + ATSS for depth in ("R50", "R101")},
     "atss_R50_raw": BACKBONES_ALONE["R50"] + FPN + ATSS_RAW,
@@ -120,6 +130,10 @@ FAMILY = {
         for backbone in ("R50", "R101", "X101_32x4d", "X101_64x4d")
     },
     "libra_retinanet_R50": BACKBONES_ALONE["R50"] + FPN_RES5 + NON_LOCAL + RETINANET,
+    **{
+        f"libra_faster_rcnn_{backbone}": BACKBONES_ALONE[backbone] + FPN_RES2 + NON_LOCAL + RCNN
+        for backbone in ("R50", "R101", "X101_64x4d")
+    },
     **{
         f"foveabox_{depth}{suffix}": BACKBONES_ALONE[depth] + FPN_RES5 + head
         for depth in ("R50", "R101")
@@ -337,7 +351,7 @@ def test_one_step_of_a_narrow_copy_moves_everything_that_learns(name):
 SMALL = {
     *("DEVICE", "DEPTH", "STEM_OUT_CHANNELS", "RES2_OUT_CHANNELS", "NUM_GROUPS"),
     *("WIDTH_PER_GROUP", "BASE_WIDTH", "OUT_CHANNELS", "CONV_CHANNELS", "NUM_CLASSES"),
-    "POINT_CHANNELS",
+    *("POINT_CHANNELS", "FC_DIM"),
 }
 
 
@@ -355,6 +369,7 @@ SMALL = {
         ("mini_gflv2", ["GFL/gflv2_R50_1x", "GFL/gflv2_R50_ms_2x", "GFL/gflv2_R101_ms_2x"]),
         ("mini_retinanet", ["RetinaNet/retinanet_R50_1x", "RetinaNet/retinanet_X101_64x4d_2x"]),
         ("mini_libra_retinanet", ["Libra/libra_retinanet_R50_1x"]),
+        ("mini_libra_faster_rcnn", ["Libra/libra_faster_rcnn_R50_1x"]),
         ("mini_fovea", ["FoveaBox/foveabox_R50_1x", "FoveaBox/foveabox_R101_2x"]),
         ("mini_reppoints", ["RepPoints/reppoints_R50_gn_1x", "RepPoints/reppoints_R101_gn_2x"]),
     ],
