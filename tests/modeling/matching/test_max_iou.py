@@ -52,3 +52,12 @@ def test_a_box_that_meets_no_anchor_takes_all_that_meet_nothing_of_it():
 def test_without_a_box_all_is_background():
     _, labels = max_iou_match(torch.zeros(0, 3))
     assert labels.tolist() == [0, 0, 0]
+
+
+def test_a_best_anchor_may_have_to_reach_an_iou():
+    # RPN: the best anchor of the first box counts, that of the second overlaps too little.
+    ious = torch.tensor([[0.35, 0.1, 0.0], [0.1, 0.25, 0.0]])
+    gt_index, labels = max_iou_match(ious, 0.3, 0.7, best_from=0.3)
+    assert labels.tolist() == [1, 0, 0] and gt_index[0] == 0
+    _, labels = max_iou_match(ious, 0.3, 0.7)
+    assert labels.tolist() == [1, 1, 0]

@@ -25,11 +25,11 @@ def is_optional(name: str) -> bool:
     """Whether a checkpoint may hold or lack this name.
 
     Frozen batch norms and mmdet's converted ones have no counter; the pixel statistics come from
-    the config; anchors are not stored any more.
+    the config; anchors are not stored any more; the state of Libra R-CNN's sampler is a run's.
     """
     last = name.rsplit(".", 1)[-1]
     return (
-        last in ("num_batches_tracked", "pixel_mean", "pixel_std")
+        last in ("num_batches_tracked", "pixel_mean", "pixel_std", "floor_at_zero")
         or "anchor_generator.cell_anchors" in name
     )
 
@@ -83,12 +83,14 @@ def differing_class_layer(weights: Mapping[str, Any], current: Mapping[str, Any]
     names = class_layer(current)
     if not names or not all(name in weights for name in names):
         return []
-    shapes = [(weights[name].shape, current[name].shape) for name in names]
+    shapes = {name: (weights[name].shape, current[name].shape) for name in names}
+    # Boxes may be the same for all classes.
+    differing = [name for name, (there, here) in shapes.items() if there != here]
     only_classes_differ = all(
-        len(there) == len(here) and there[1:] == here[1:] and there[0] != here[0]
-        for there, here in shapes
+        len(there) == len(here) and there[1:] == here[1:]
+        for there, here in (shapes[name] for name in differing)
     )
-    return names if only_classes_differ else []
+    return differing if only_classes_differ and differing[:2] == names[:2] else []
 
 
 def differences(

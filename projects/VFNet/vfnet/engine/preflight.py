@@ -17,6 +17,7 @@ from ..checkpoint import VFNetCheckpointer, weights_mismatches
 from ..config import detector_key, detector_node, inference_precision
 from ..data import build_mapper, build_train_loader, check_own_data, images_per_process
 from ..errors import UserError
+from ..modeling.key_readers import check_key_readers
 from ..solver import build_lr_scheduler, build_optimizer
 from ..utils.precision import autocast_type, slow_precision
 from .averaging import averaging_warnings, check_averaging
@@ -69,6 +70,7 @@ def check_run(
     Raises:
         UserError: the first thing found wrong.
     """
+    check_key_readers(cfg)
     _check_precision(cfg, training)
     if training:
         images_per_process(cfg)

@@ -2,7 +2,7 @@
 
 from ..layers.deform_conv import AnyDeviceDeformConv, AnyDeviceDeformConvV1, DeformConvWithOffset
 from ..layers.star_conv import StarDeformConv, star_offsets
-from . import backbone
+from . import backbone, proposal_generator, roi_heads
 from .backbone.bfp import BalancedFeaturePyramid
 from .heads.vfnet import VFNetHead
 from .losses.classification import focal_loss, quality_focal_loss, varifocal_loss
@@ -26,7 +26,9 @@ __all__ = [
     "atss_match",
     "backbone",
     "focal_loss",
+    "proposal_generator",
     "quality_focal_loss",
+    "roi_heads",
     "star_offsets",
     "varifocal_loss",
 ]

@@ -19,18 +19,22 @@ IouMatcher = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @torch.no_grad()
 def max_iou_match(
-    ious: Tensor, negative_below: float = 0.4, positive_from: float = 0.5
+    ious: Tensor,
+    negative_below: float = 0.4,
+    positive_from: float = 0.5,
+    best_from: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Which box each anchor learns.
 
     An anchor learns the box that it overlaps most, if by `positive_from` or more; and it learns a
-    box of which no anchor has a higher IoU, whatever that is, even 0. Where the second holds for
-    several boxes, the last of them wins, over the first rule too. Detectron2's `Matcher`, which the
-    thresholds are left to, would give such an anchor the box that it overlaps most.
+    box of which no anchor has a higher IoU, if that is `best_from` or more. Where the second holds
+    for several boxes, the last of them wins, over the first rule too. Detectron2's `Matcher`, which
+    the thresholds are left to, would give such an anchor the box that it overlaps most.
 
     Args:
         ious: (M, A), of M boxes with A anchors.
         negative_below: below it an anchor is background; between the two it takes no part.
+        best_from: mmdet's `min_pos_iou`; at 0 even an IoU of 0 is a best one.
 
     Returns:
         gt_index: (A,) int64, the box that an anchor learns; meaningless where it learns none.
@@ -40,7 +44,8 @@ def max_iou_match(
     gt_index, labels = matcher(ious)
     if len(ious) == 0:
         return gt_index, labels
-    is_best = ious == ious.amax(dim=1, keepdim=True)
+    highest = ious.amax(dim=1, keepdim=True)
+    is_best = (ious == highest) & (highest >= best_from)
     box = torch.arange(len(ious), device=ious.device)[:, None]
     last_box = torch.where(is_best, box, -1).amax(dim=0)
     low_quality = last_box >= 0
