@@ -9,6 +9,7 @@ import yaml
 from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from tests.config_files import CONFIGS, CONFIGURED, MODELS, ROWS, stem
@@ -330,13 +331,16 @@ def test_one_step_of_a_narrow_copy_moves_everything_that_learns(name):
     torch.manual_seed(0)
     np.random.seed(0)
     model = build_model(cfg).train()
+    if "Libra/" in name:  # at zero, as it starts, it stops what lies before it from learning
+        torch.nn.init.normal_(model.backbone.bfp.refine.conv_out.weight, std=0.1)
     learning = {n: p for n, p in model.named_parameters() if p.requires_grad}
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
     assert {n.split(".bottom_up.")[1].split(".")[0] for n in frozen} == {"stem", "res2"}
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     mapper = build_mapper(cfg, is_train=True)
     optimizer = build_optimizer(cfg, model)
-    losses = model([mapper(record) for record in load_shapes("train")[:2]])
+    with EventStorage():
+        losses = model([mapper(record) for record in load_shapes("train")[:2]])
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     optimizer.step()
