@@ -15,7 +15,7 @@ import argparse
 import itertools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vfnet.engine import report_errors
@@ -110,7 +110,7 @@ def _weights(model: PublishedModel) -> str:
     return f"[authors]({model.page})" if model.page else ""
 
 
-def _table(columns: str, rows: list[tuple[object, ...]]) -> str:
+def _table(columns: str, rows: Sequence[tuple[object, ...]]) -> str:
     rule = "---|" * len(columns.split(" | "))
     lines = (" | ".join(str(cell) or "-" for cell in row) for row in rows)
     return f"| {columns} |\n|{rule}\n" + "".join(f"| {line} |\n" for line in lines)
