@@ -51,6 +51,7 @@ def assign_one_by_one(gt_instances: list[Instances], height: int, width: int) ->
         torch.cat([part.boxes for part in parts]),
         torch.cat([part.valid for part in parts]),
         torch.stack([part.gts_without_positive for part in parts]).sum(),
+        torch.cat([part.image_sizes for part in parts]),
     )
 
 

@@ -163,7 +163,7 @@ class Bench:
             losses = model.forward_training(images, features, predictions, gt_instances)
             watch.mark("assignment and losses")
             return losses
-        targets = model.assign(images, features, gt_instances)
+        targets = model.assign(images, features, predictions, gt_instances)
         watch.mark("assignment")
         with torch.autocast(self.device_type, enabled=False):
             losses = model.losses(predictions, model.points(features), targets)

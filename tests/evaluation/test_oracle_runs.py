@@ -84,8 +84,9 @@ def run_network(model):
     images = model.preprocess_image(BATCH)
     features = model.backbone(images.tensor)
     features = [features[name] for name in model.head_in_features]
-    targets = model.assign(images, features, [item["instances"] for item in BATCH])
-    return images, features, model.head(features), targets
+    predictions = model.head(features)
+    gt_instances = [item["instances"] for item in BATCH]
+    return images, features, predictions, model.assign(images, features, predictions, gt_instances)
 
 
 def test_boxes_at_positives_of_a_random_model_decode_to_their_ground_truth():

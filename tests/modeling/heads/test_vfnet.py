@@ -14,7 +14,7 @@ from vfnet.checkpoint import convert_state_dict
 from vfnet.errors import UserError
 from vfnet.layers.deform_conv import DeformConvWithOffset
 from vfnet.modeling import VFNet, VFNetHead
-from vfnet.modeling.heads.vfnet import MAX_RAW_DISTANCE, bounded_exp
+from vfnet.modeling.box_coding import MAX_EXPONENT, bounded_exp
 from vfnet.modeling.inference.candidates import build_candidate_rule
 from vfnet.modeling.inference.suppression import build_suppression
 from vfnet.modeling.matching.atss import atss_match_batch
@@ -141,7 +141,10 @@ def test_gradients_are_the_references(reference):
 
 @pytest.mark.parity
 def test_targets_are_the_references(reference):
-    targets = reference.detector.assign(reference.images, reference.features, reference.gt)
+    predictions = reference.detector.head(reference.features)
+    targets = reference.detector.assign(
+        reference.images, reference.features, predictions, reference.gt
+    )
     # The reference lists a level's locations of all images together; ours go image by image.
     sizes = [feature.shape[-2] * feature.shape[-1] for feature in reference.features]
     labels = torch.full((2 * sum(sizes),), 5)
@@ -206,7 +209,7 @@ def test_raw_distances_are_bounded_far_outside_any_image():
     scale = torch.tensor(2.0)
     raw = torch.tensor([-1e30, -1.0, 0.0, 1.0, 1e30, float("inf")])
     out = bounded_exp(raw, scale)
-    limit = torch.tensor(MAX_RAW_DISTANCE).exp()
+    limit = torch.tensor(MAX_EXPONENT).exp()
     expected = torch.stack(
         (
             1 / limit,

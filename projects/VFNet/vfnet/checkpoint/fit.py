@@ -25,11 +25,13 @@ def is_optional(name: str) -> bool:
     """Whether a checkpoint may hold or lack this name.
 
     Frozen batch norms and mmdet's converted ones have no counter; the pixel statistics come from
-    the config; anchors are not stored any more; the state of Libra R-CNN's sampler is a run's.
+    the config; anchors are not stored any more; the states of Libra R-CNN's sampler and of a moving
+    normaliser are a run's.
     """
     last = name.rsplit(".", 1)[-1]
     return (
         last in ("num_batches_tracked", "pixel_mean", "pixel_std", "floor_at_zero")
+        or name == "normaliser.average"
         or "anchor_generator.cell_anchors" in name
     )
 

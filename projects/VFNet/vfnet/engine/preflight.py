@@ -17,6 +17,7 @@ from ..checkpoint import VFNetCheckpointer, weights_mismatches
 from ..config import detector_key, detector_node, inference_precision
 from ..data import build_mapper, build_train_loader, check_own_data, images_per_process
 from ..errors import UserError
+from ..modeling.inference.views import as_view_detector
 from ..modeling.key_readers import check_key_readers
 from ..solver import build_lr_scheduler, build_optimizer
 from ..utils.precision import autocast_type, slow_precision
@@ -82,6 +83,8 @@ def check_run(
         _check_expected_results(cfg)
         lines = _check_own_data(cfg, dataset_names, training)
         model = _build(cfg, training)
+        if cfg.TEST.AUG.ENABLED:
+            as_view_detector(model)
         if training:
             check_averaging(cfg, model, weights, resuming)
         # What the cycles of SWA average has been trained before.

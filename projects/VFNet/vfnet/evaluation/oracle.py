@@ -128,7 +128,7 @@ def oracle_detections(
         returns. "plain", or "plain_ctr", is what it returns itself.
     """
     images, features, predictions = model.predict(batch)
-    targets = model.assign(images, features, [item["instances"] for item in batch])
+    targets = model.assign(images, features, predictions, [item["instances"] for item in batch])
     points, factor = model.points(features), model.score_factor(predictions)
     scores, boxes = model.scores(predictions), model.detected_boxes(predictions, points)
 

@@ -28,14 +28,33 @@ def star_offsets(distances: Tensor, stride: int, gradient_scale: float = 0.1) ->
         (N, 18, H, W) float32: (dy, dx) in cells for the nine taps of a 3x3 kernel in row order, the
         displacement wanted minus the tap's own place.
     """
-    distances = distances.float()
-    distances = (1 - gradient_scale) * distances.detach() + gradient_scale * distances
+    distances = scale_gradient(distances.float(), gradient_scale)
     left, top, right, bottom = (distances / stride).unbind(dim=1)
     centre = torch.zeros_like(left)
     # The displacement wanted minus the tap's own place: -1, 0, 1 along each axis.
     rows = (1 - top, centre, bottom - 1)
     columns = (1 - left, centre, right - 1)
     return torch.stack([side for y in rows for x in columns for side in (y, x)], dim=1)
+
+
+def point_offsets(points: Tensor, gradient_scale: float = 0.1) -> Tensor:
+    """Turn nine points of each location into the offsets of a 3x3 kernel that reads them.
+
+    Args:
+        points: (N, 18, H, W), (dy, dx) of each from its location, in cells.
+        gradient_scale: as in `star_offsets`.
+
+    Returns:
+        as `star_offsets`.
+    """
+    tap = torch.arange(9, device=points.device)
+    own_place = torch.stack((tap // 3 - 1, tap % 3 - 1), dim=1).view(18, 1, 1)
+    return scale_gradient(points.float(), gradient_scale) - own_place
+
+
+def scale_gradient(x: Tensor, share: float) -> Tensor:
+    """x itself, of whose gradient only a share passes."""
+    return (1 - share) * x.detach() + share * x
 
 
 def kernel_runs(x: Tensor) -> bool:

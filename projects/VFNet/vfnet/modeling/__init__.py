@@ -8,7 +8,9 @@ from .heads.vfnet import VFNetHead
 from .losses.classification import focal_loss, quality_focal_loss, varifocal_loss
 from .matching.atss import atss_match
 from .meta_arch.atss import ATSS
+from .meta_arch.foveabox import FoveaBox
 from .meta_arch.gfl import GFL
+from .meta_arch.reppoints import RepPoints
 from .meta_arch.retinanet import QualityRetinaNet
 from .meta_arch.vfnet import VFNet
 
@@ -19,7 +21,9 @@ __all__ = [
     "AnyDeviceDeformConvV1",
     "BalancedFeaturePyramid",
     "DeformConvWithOffset",
+    "FoveaBox",
     "QualityRetinaNet",
+    "RepPoints",
     "StarDeformConv",
     "VFNet",
     "VFNetHead",

@@ -34,13 +34,13 @@ def grid_points(
     return torch.cat(points)
 
 
-def location_strides(
-    feature_sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device
+def at_locations(
+    feature_sizes: Sequence[tuple[int, int]], values: Sequence[float], device: torch.device
 ) -> Tensor:
-    """Pixels a cell at each location of all levels -> (R, 1) float32."""
+    """A number of each level, such as its stride, at each of its locations -> (R, 1) float32."""
     return torch.cat(
         [
-            torch.full((height * width, 1), float(stride), device=device)
-            for (height, width), stride in zip(feature_sizes, strides)
+            torch.full((height * width, 1), float(value), device=device)
+            for (height, width), value in zip(feature_sizes, values)
         ]
     )

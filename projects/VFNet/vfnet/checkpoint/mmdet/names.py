@@ -54,7 +54,9 @@ _OURS = _Side(
     of="a detector of this project",
     detector=re.compile(r"(backbone|head|proposal_generator|roi_heads)\."),
     backbone=_BOTTOM_UP,
-    dropped=re.compile(r".*\.num_batches_tracked|pixel_(mean|std)|roi_heads\.floor_at_zero"),
+    dropped=re.compile(
+        r".*\.num_batches_tracked|pixel_(mean|std)|roi_heads\.floor_at_zero|normaliser\.average"
+    ),
 )
 
 

@@ -10,16 +10,12 @@ from torch.nn import functional as F
 from ...errors import UserError
 from ...layers.gather_conv import sampling_points
 from ...layers.star_conv import StarDeformConv, kernel_runs, star_offsets
+from ..box_coding import bounded_exp
 from .towers import TwoTowerHead, conv_norm_relu, level_scales
 
 # exp() of the raw box output is a distance in units of 8 strides: the upper end of the level's
 # regression range in FCOS, from 64 pixels on P3 to 1024 on P7.
 DISTANCE_UNIT = 8
-
-# The raw output is bounded before exp(): e^10 units are 1.4 million pixels already on P3, far
-# outside any image, while two such factors (initial times refined) still square to an area that
-# float32 holds. Unbounded, a diverging head overflows to an infinite area, whose GIoU is NaN.
-MAX_RAW_DISTANCE = 10.0
 
 
 class HeadOutput(NamedTuple):
@@ -115,8 +111,3 @@ class VFNetHead(TwoTowerHead):
                 factor = bounded_exp(raw, self.refine_scales[level])
                 output.refined_distances.append(factor * distances.detach())
         return output
-
-
-def bounded_exp(raw: Tensor, scale: Tensor) -> Tensor:
-    """exp(scale * raw), float32, its exponent bounded by `MAX_RAW_DISTANCE` to either side."""
-    return (scale * raw.float()).clamp(-MAX_RAW_DISTANCE, MAX_RAW_DISTANCE).exp()

@@ -111,7 +111,7 @@ def choose_candidates(
     scores: Tensor,
     boxes: Tensor,
     levels: Tensor,
-    image_sizes: Sequence[tuple[int, int]],
+    box_limits: Sequence[tuple[int, int]],
     rule: CandidateRule,
     factor: Tensor | None = None,
 ) -> list[Candidates]:
@@ -120,10 +120,11 @@ def choose_candidates(
     Args:
         scores, boxes: (N R, K), (N R, 4), image by image; boxes x1, y1, x2, y2.
         levels: (R,), the level of each location, ascending from 0.
-        image_sizes: (H, W) of each image before padding.
+        box_limits: (y, x) in pixels that the boxes of each image are clipped to, such as its
+            height and width before padding.
         factor: (N R,), see `best_pairs`.
     """
-    n, device = len(image_sizes), scores.device
+    n, device = len(box_limits), scores.device
     first_groups = torch.arange(n, device=device) * (levels.max() + 1)
     groups = (first_groups[:, None] + levels).flatten()
     location, classes, scores = rule(scores, groups, factor=factor)
@@ -136,7 +137,7 @@ def choose_candidates(
         )
     # Clipped before suppression, as the reference does: what overlaps outside the image must not
     # decide.
-    limits = torch.stack([shapes_to_tensor([w, h, w, h], device) for h, w in image_sizes])
+    limits = torch.stack([shapes_to_tensor([w, h, w, h], device) for h, w in box_limits])
     boxes = torch.minimum(boxes.clamp(min=0), limits[image])
     nonempty = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     found = [tensor[nonempty] for tensor in (boxes, scores, classes, image)]

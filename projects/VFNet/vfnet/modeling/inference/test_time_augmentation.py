@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ...errors import UserError
 from .candidates import Candidates
+from .views import as_view_detector
 
 
 class DetectorWithTTA(nn.Module):
@@ -30,13 +31,17 @@ class DetectorWithTTA(nn.Module):
     def __init__(self, model: nn.Module, resizes: Sequence[T.Augmentation], flip: bool = True):
         """
         Args:
-            model: a `LocationDetector`, possibly wrapped for several processes.
+            model: see `as_view_detector`; possibly wrapped for several processes.
             resizes: one for each scale; each is applied to the original image. See
                 `vfnet.data.transforms.views.build_resizes`.
             flip: whether each scale is looked at a second time, mirrored left to right.
+
+        Raises:
+            UserError: the model gives no candidates.
         """
         super().__init__()
         self.model = model.module if isinstance(model, DistributedDataParallel) else model
+        as_view_detector(self.model)
         self.resizes = list(resizes)
         self.flip = flip
         # Whoever restores this module's mode later restores the model's.
@@ -65,12 +70,12 @@ class DetectorWithTTA(nn.Module):
     def _detect(self, item: dict[str, Any]) -> Instances:
         height = item.get("height", item["image"].shape[1])
         width = item.get("width", item["image"].shape[2])
-        found = []
+        detector, found = as_view_detector(self.model), []
         for view, mirrored in self._views(item["image"]):
-            (candidates,) = self.model.candidates(*self.model.predict([{"image": view}]))
+            (candidates,) = detector.find_candidates([{"image": view}])
             found.append(to_original(candidates, view.shape[1:], (height, width), mirrored))
         candidates = Candidates(*(torch.cat(parts) for parts in zip(*found)))
-        instances = self.model.suppress(candidates, (height, width))
+        instances = detector.suppress(candidates, (height, width))
         return detector_postprocess(instances, height, width)
 
     def _views(self, image: Tensor) -> Iterator[tuple[Tensor, bool]]:

@@ -5,6 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+# Of FoveaBox's and RepPoints' smooth L1 losses.
+SMOOTH_L1_BETA = 0.11
+
 
 def iou_and_giou(boxes: Tensor, targets: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
     """IoU and generalised IoU (https://arxiv.org/abs/1902.09630) of pairs of boxes.

@@ -1,9 +1,10 @@
 """What losses are divided by."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import UserError
 from ...utils.comm import mean_over_processes
@@ -37,20 +38,29 @@ def positives_of_batch(positives: Tensor) -> Tensor:
     return positives.clamp(min=1).sum()
 
 
-class MovingAverage:
+class MovingAverage(nn.Module):
     """The average number of positives, those of the last batches most, as in Detectron2.
 
-    It begins anew with each process and is in no checkpoint.
+    Unlike there it is in checkpoints, so that a continued run goes on with it; one without it
+    leaves it as it is.
     """
 
-    def __init__(self, initial: float = 100.0, momentum: float = 0.9):
-        self.value: float | Tensor = initial
-        self.momentum = momentum
+    average: Tensor
 
-    def __call__(self, positives: Tensor) -> Tensor:
+    def __init__(self, initial: float = 100.0, momentum: float = 0.9):
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("average", torch.tensor(initial))
+
+    def forward(self, positives: Tensor) -> Tensor:
+        """Take the positives (N,) of a batch into account -> the average, a scalar."""
         number = positives.sum().clamp(min=1)
-        self.value = self.momentum * self.value + (1 - self.momentum) * number
-        return self.value
+        self.average = self.momentum * self.average + (1 - self.momentum) * number
+        return self.average
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        state_dict.setdefault(f"{prefix}average", self.average)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def build_normaliser(name: str, *, prefix: str) -> Normaliser:

@@ -1,4 +1,4 @@
-"""What the anchors of a batch learn, by their IoU with the boxes."""
+"""What anchors, or boxes that are predicted, learn by their IoU with the ground truth."""
 
 from collections.abc import Sequence
 
@@ -20,10 +20,7 @@ def assign_anchors(
     size_divisibility: int,
     matcher: IouMatcher,
 ) -> Targets:
-    """Assign the ground truth of each image to its anchors.
-
-    Anchors of locations in the padding outside an image's own size take no part, not even as the
-    best ones of a box.
+    """Assign the ground truth of each image to the anchors outside its padding.
 
     Args:
         gt_instances: of N images, with `gt_boxes` and `gt_classes`.
@@ -33,17 +30,45 @@ def assign_anchors(
         matcher: says which anchors learn which box, and which are background.
 
     Returns:
-        Targets whose locations are the anchors; not valid are all that are neither positive nor
-        background.
+        as `assign_boxes`.
     """
     own_sizes = own_sizes_of_batch(
         image_sizes, feature_sizes, strides, size_divisibility, anchors.device
     )
     exists = valid_mask(feature_sizes, own_sizes).view(len(image_sizes), -1)  # (N, locations)
     exists = exists.repeat_interleave(len(anchors) // exists.shape[1], dim=1)  # (N, A)
+    boxes = anchors.expand(len(image_sizes), -1, -1)
+    sizes = torch.tensor(image_sizes, device=anchors.device)
+    return assign_boxes(gt_instances, boxes, exists, sizes, matcher)
+
+
+@torch.no_grad()
+def assign_boxes(
+    gt_instances: Sequence[Instances],
+    boxes: Tensor,
+    exists: Tensor,
+    image_sizes: Tensor,
+    matcher: IouMatcher,
+) -> Targets:
+    """Assign the ground truth of each image to the boxes that it has.
+
+    It needs the IoU of every box with every ground truth of its image: see `max_iou_match`, also
+    for what happens to a ground truth that no box meets.
+
+    Args:
+        gt_instances: of N images, with `gt_boxes` and `gt_classes`; all on one device.
+        boxes: (N, A, 4), x1, y1, x2, y2 in pixels.
+        exists: (N, A) bool; boxes where it is False take no part, not even as the best ones.
+        image_sizes: (N, 2) int64, height and width of each image.
+        matcher: says which boxes learn which ground truth, and which are background.
+
+    Returns:
+        Targets whose locations are the boxes; not valid are those that are neither positive nor
+        background.
+    """
     all_labels, all_indices, first_gt = [], [], 0
-    for gt, own in zip(gt_instances, exists):
-        ious = pairwise_iou(gt.gt_boxes, Boxes(anchors)).masked_fill_(~own, 0.0)
+    for gt, own_boxes, own in zip(gt_instances, boxes, exists):
+        ious = pairwise_iou(gt.gt_boxes, Boxes(own_boxes)).masked_fill_(~own, 0.0)
         gt_index, labels = matcher(ious)
         all_labels.append(labels.masked_fill(~own, -1))
         all_indices.append(gt_index + first_gt)
@@ -53,4 +78,4 @@ def assign_anchors(
     gt_index = torch.cat(all_indices)[index]
     gt_boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances])
     gt_classes = torch.cat([gt.gt_classes for gt in gt_instances])
-    return collect_targets(index, gt_index, gt_boxes, gt_classes, labels >= 0)
+    return collect_targets(index, gt_index, gt_boxes, gt_classes, labels >= 0, image_sizes)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .claims import best_claims
+
 
 @torch.no_grad()
 def atss_match(
@@ -149,10 +151,4 @@ def _anchor_iou(points: Tensor, half_side: float, gt_boxes: Tensor) -> Tensor:
 def _best_claims(locations: Tensor, iou: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
     """Of all positive (candidate, box) pairs, (C, M), keep the best box of each location."""
     gt_index, candidate = positive.T.nonzero(as_tuple=True)
-    location, iou = locations[candidate, gt_index], iou[candidate, gt_index]
-    # Two stable sorts: by location, within it by descending IoU, within that by box.
-    order = iou.argsort(descending=True, stable=True)
-    order = order[location[order].argsort(stable=True)]
-    location, gt_index = location[order], gt_index[order]
-    first = location.diff(prepend=location.new_tensor([-1])) != 0
-    return location[first], gt_index[first]
+    return best_claims(locations[candidate, gt_index], gt_index, iou[candidate, gt_index])

@@ -1,7 +1,7 @@
 """What the locations of a batch learn: the assignments of its images, put together."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.structures import Instances
@@ -24,6 +24,8 @@ class Targets(NamedTuple):
     boxes: (P, 4) float32, x1, y1, x2, y2 in pixels.
     valid: (N * R,) bool, False in the padding outside an image's own size.
     gts_without_positive: 0-dim int64, ground truths that no location learns.
+    image_sizes: (N, 2) int64, height and width of each image before padding, in pixels.
+    initial: of a detector that assigns twice, the targets of its first stage.
     """
 
     index: Tensor
@@ -31,10 +33,19 @@ class Targets(NamedTuple):
     boxes: Tensor
     valid: Tensor
     gts_without_positive: Tensor
+    image_sizes: Tensor
+    initial: "Targets | None" = None
 
     def to(self, device: torch.device) -> "Targets":
         """The same on a device; see `to_device`."""
-        return Targets(*(to_device(tensor, device) for tensor in self))
+        moved: dict[str, Any] = {
+            name: to_device(value, device)
+            for name, value in self._asdict().items()
+            if isinstance(value, Tensor)
+        }
+        if self.initial is not None:
+            moved["initial"] = self.initial.to(device)
+        return self._replace(**moved)
 
     def positives_of_images(self, num_locations: int) -> Tensor:
         """Positive locations of each image of R = `num_locations` -> (N,) float32."""
@@ -72,20 +83,32 @@ def assign_targets(
     valid_sizes = own_sizes_of_batch(image_sizes, feature_sizes, strides, size_divisibility, device)
     index, gt_index = matcher(gt_boxes, image, valid_sizes, feature_sizes, strides)
     valid = valid_mask(feature_sizes, valid_sizes)
-    return collect_targets(index, gt_index, gt_boxes, gt_classes, valid)
+    sizes = torch.tensor(image_sizes, device=device)
+    return collect_targets(index, gt_index, gt_boxes, gt_classes, valid, sizes)
 
 
 def collect_targets(
-    index: Tensor, gt_index: Tensor, gt_boxes: Tensor, gt_classes: Tensor, valid: Tensor
+    index: Tensor,
+    gt_index: Tensor,
+    gt_boxes: Tensor,
+    gt_classes: Tensor,
+    valid: Tensor,
+    image_sizes: Tensor,
 ) -> Targets:
     """Put together what positives at `index` (P,) learn: the ground truths `gt_index` (P,).
 
-    `gt_boxes` (M, 4) and `gt_classes` (M,) are those of all images; `valid`: see `Targets`.
+    `gt_boxes` (M, 4) and `gt_classes` (M,) are those of all images; the others: see `Targets`.
     """
     matched = torch.zeros(len(gt_boxes), dtype=torch.bool, device=gt_boxes.device)
     matched[gt_index] = True
-    boxes = gt_boxes[gt_index].float()
-    return Targets(index, gt_classes[gt_index], boxes, valid, (~matched).sum())
+    return Targets(
+        index,
+        gt_classes[gt_index],
+        gt_boxes[gt_index].float(),
+        valid,
+        (~matched).sum(),
+        image_sizes,
+    )
 
 
 def own_sizes_of_batch(

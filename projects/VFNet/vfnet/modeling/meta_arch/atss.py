@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ..box_coding import boxes_to_distances, deltas_to_boxes, square_boxes
 from ..heads.atss import ATSSHead, HeadOutput
-from ..locations import flatten_levels, level_sizes, location_strides
+from ..locations import flatten_levels
 from ..losses.box import centerness, iou_and_giou
 from ..losses.classification import Positives
 from ..losses.normalisers import means_over_processes
@@ -86,10 +86,6 @@ class ATSS(LocationDetector):
         losses["loss_centerness"] = loss_centerness * self.centerness_loss_weight / positives
         return losses
 
-    def scores(self, predictions: HeadOutput) -> Tensor:
-        """The classification scores -> (N R, K)."""
-        return flatten_levels(predictions.logits).float().sigmoid()
-
     def score_factor(self, predictions: HeadOutput) -> Tensor | None:
         """The predicted centerness -> (N R,); None without that branch."""
         if not predictions.centerness:
@@ -104,5 +100,5 @@ class ATSS(LocationDetector):
 
     def _anchors(self, predictions: HeadOutput, points: Tensor) -> Tensor:
         """The square anchor of each location -> (R, 4), x1, y1, x2, y2 in pixels."""
-        strides = location_strides(level_sizes(predictions.logits), self.strides, points.device)
+        strides = self.location_strides(predictions)
         return square_boxes(points, strides * self.anchor_scale / 2)

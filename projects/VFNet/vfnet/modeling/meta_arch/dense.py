@@ -23,7 +23,7 @@ from ..inference.candidates import (
     choose_candidates,
 )
 from ..inference.suppression import Suppression, build_suppression
-from ..locations import grid_points, level_numbers, level_sizes
+from ..locations import at_locations, flatten_levels, grid_points, level_numbers, level_sizes
 from ..losses.classification import ClassificationLoss, build_classification_loss
 from ..matching.targets import Matcher, Targets, assign_targets
 from .candidates import CandidateDetector
@@ -173,14 +173,21 @@ class LocationDetector(CandidateDetector):
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
         """Losses of a batch, weighted: see `losses`."""
-        targets = self.assign(images, features, gt_instances)
+        targets = self.assign(images, features, predictions, gt_instances)
         with torch.autocast(self.device.type, enabled=False):
             return self.losses(predictions, self.points(features), targets)
 
     def assign(
-        self, images: ImageList, features: list[Tensor], gt_instances: list[Instances]
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Any,
+        gt_instances: list[Instances],
     ) -> Targets:
-        """What each location of the batch learns; found where the ground truth is."""
+        """What each location of the batch learns; found where the ground truth is.
+
+        The predictions play no part but in detectors whose targets depend on them.
+        """
         targets = assign_targets(
             gt_instances,
             images.image_sizes,
@@ -195,13 +202,17 @@ class LocationDetector(CandidateDetector):
         """Where the locations of all levels stand -> (R, 2), x and y in pixels."""
         return grid_points(level_sizes(features), self.strides, self.device)
 
+    def location_strides(self, predictions: Any) -> Tensor:
+        """Pixels a cell at each location of all levels -> (R, 1)."""
+        return at_locations(level_sizes(predictions.logits), self.strides, self.device)
+
     def losses(self, predictions: Any, points: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Compare predictions at `points` (R, 2) with targets -> weighted losses by name."""
         raise NotImplementedError
 
     def scores(self, predictions: Any) -> Tensor:
         """The score of each location and class -> (N R, K) float32, 0 to 1."""
-        raise NotImplementedError
+        return flatten_levels(predictions.logits).float().sigmoid()
 
     def score_factor(self, predictions: Any) -> Tensor | None:
         """What the scores of a location's candidates are multiplied by -> (N R,), or None."""
@@ -232,5 +243,9 @@ class LocationDetector(CandidateDetector):
     ) -> list[Candidates]:
         """Candidates of each image from `scores`, `detected_boxes` and `score_factor`."""
         levels = level_numbers(level_sizes(features), self.device)
-        sizes = images.image_sizes
-        return choose_candidates(scores, boxes, levels, sizes, self.candidate_rule, factor)
+        limits = self.box_limits(images)
+        return choose_candidates(scores, boxes, levels, limits, self.candidate_rule, factor)
+
+    def box_limits(self, images: ImageList) -> list[tuple[int, int]]:
+        """The lowest and rightmost place (y, x) of a box in each image: its height and width."""
+        return images.image_sizes

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..box_coding import boxes_to_distances, distances_to_boxes, expected_distances
 from ..heads.gfl import GFLHead, HeadOutput
-from ..locations import flatten_levels, level_sizes, location_strides
+from ..locations import flatten_levels
 from ..losses.box import iou_and_giou
 from ..losses.classification import Positives
 from ..losses.distribution import distribution_focal_loss
@@ -72,7 +72,7 @@ class GFL(LocationDetector):
 
         weights = scores.detach()[targets.index].amax(dim=1)  # (P,)
         loss_box = (weights * (1 - giou)).sum()
-        strides = self._strides(predictions, points)[location]
+        strides = self.location_strides(predictions)[location]
         wanted = boxes_to_distances(points[location], targets.boxes) / strides  # (P, 4), strides
         wanted = wanted.clamp(min=0, max=len(self.head.bins) - 1 - _BELOW_LAST_BIN)
         loss_dfl = distribution_focal_loss(distributions.unflatten(1, (4, -1)), wanted)
@@ -91,7 +91,7 @@ class GFL(LocationDetector):
 
     def scores(self, predictions: HeadOutput) -> Tensor:
         """The classification scores, times the quality where that is predicted -> (N R, K)."""
-        scores = flatten_levels(predictions.logits).float().sigmoid()
+        scores = super().scores(predictions)
         if predictions.qualities:
             scores = scores * flatten_levels(predictions.qualities).float().sigmoid()
         return scores
@@ -110,8 +110,5 @@ class GFL(LocationDetector):
     ) -> Tensor:
         """Boxes (..., 4) of distributions (..., 4 B) at some of the points (R, 2), or all."""
         distances = expected_distances(distributions, self.head.bins)
-        strides = self._strides(predictions, points)[location]
+        strides = self.location_strides(predictions)[location]
         return distances_to_boxes(points[location], distances * strides)
-
-    def _strides(self, predictions: HeadOutput, points: Tensor) -> Tensor:
-        return location_strides(level_sizes(predictions.logits), self.strides, points.device)

@@ -77,10 +77,6 @@ class VFNet(LocationDetector):
             losses[name] = loss * weight / normaliser
         return losses
 
-    def scores(self, predictions: HeadOutput) -> Tensor:
-        """The IoU-aware classification scores (paper, section 3.1) -> (N R, K)."""
-        return flatten_levels(predictions.logits).float().sigmoid()
-
     def detected_boxes(self, predictions: HeadOutput, points: Tensor) -> Tensor:
         """The refined box, or the initial one where boxes are not refined -> (N R, 4)."""
         distances = flatten_levels(predictions.refined_distances or predictions.distances)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-from .rule import Rule
+from .rule import Rule, conv_rules
 
 
 class Neck(NamedTuple):
@@ -66,19 +66,19 @@ def _fpn(mmdet: str, fpn: str, top: str, finest: int) -> list[Rule]:
     """
     rules = []
     for index in range(6 - finest):
-        lateral = f"{mmdet}.lateral_convs.{index}.conv.{{affine}}"
-        rules.append(Rule(lateral, f"{fpn}.fpn_lateral{finest + index}.{{affine}}"))
-        rules += _neck_conv(f"{mmdet}.fpn_convs.{index}", f"{fpn}.fpn_output{finest + index}")
+        level = finest + index
+        rules += conv_rules(f"{mmdet}.lateral_convs.{index}", f"{fpn}.fpn_lateral{level}")
+        rules += conv_rules(f"{mmdet}.fpn_convs.{index}", f"{fpn}.fpn_output{level}")
     for level in (6, 7):
-        rules += _neck_conv(f"{mmdet}.fpn_convs.{level - finest}", f"{top}.p{level}")
+        rules += conv_rules(f"{mmdet}.fpn_convs.{level - finest}", f"{top}.p{level}")
     return rules
 
 
 def _pafpn(mmdet: str, ours: str) -> list[Rule]:
     """What VFNet-X's neck has beside its pyramid."""
     return [
-        *_neck_conv(f"{mmdet}.downsample_convs.{{index}}", f"{ours}.downsample.{{index}}"),
-        *_neck_conv(f"{mmdet}.pafpn_convs.{{index}}", f"{ours}.output.{{index}}"),
+        *conv_rules(f"{mmdet}.downsample_convs.{{index}}", f"{ours}.downsample.{{index}}"),
+        *conv_rules(f"{mmdet}.pafpn_convs.{{index}}", f"{ours}.output.{{index}}"),
     ]
 
 
@@ -88,13 +88,4 @@ def _balanced() -> list[Rule]:
     return [
         Rule(f"{mmdet}.{{branch}}.conv.{{affine}}", f"{ours}.{{branch}}.{{affine}}"),
         Rule(f"{mmdet}.conv.{{affine}}", f"{ours}.{{affine}}"),
-    ]
-
-
-def _neck_conv(mmdet: str, ours: str) -> list[Rule]:
-    """A convolution with bias or GroupNorm and, where it is deformable, an offset branch."""
-    return [
-        Rule(f"{mmdet}.conv.{{affine}}", f"{ours}.{{affine}}"),
-        Rule(f"{mmdet}.gn.{{affine}}", f"{ours}.norm.{{affine}}"),
-        Rule(f"{mmdet}.conv.conv_offset.{{affine}}", f"{ours}.offset.{{affine}}"),
     ]

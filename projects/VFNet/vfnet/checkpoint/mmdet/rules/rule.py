@@ -65,10 +65,14 @@ def pattern(template: str) -> re.Pattern[str]:
 
 
 def head_conv(mmdet: str, ours: str) -> list[Rule]:
-    """A convolution with GroupNorm and, where it is deformable, an offset branch."""
-    mmdet, ours = f"bbox_head.{mmdet}", f"head.{ours}"
+    """`conv_rules` of a head."""
+    return conv_rules(f"bbox_head.{mmdet}", f"head.{ours}")
+
+
+def conv_rules(mmdet: str, ours: str) -> list[Rule]:
+    """A convolution with bias or GroupNorm and, where it is deformable, an offset branch."""
     return [
-        Rule(f"{mmdet}.conv.weight", f"{ours}.weight"),
+        Rule(f"{mmdet}.conv.{{affine}}", f"{ours}.{{affine}}"),
         Rule(f"{mmdet}.gn.{{affine}}", f"{ours}.norm.{{affine}}"),
         Rule(f"{mmdet}.conv.conv_offset.{{affine}}", f"{ours}.offset.{{affine}}"),
     ]

@@ -1,0 +1,125 @@
+"""FoveaBox, the detector: its losses, scores and boxes (https://arxiv.org/abs/1904.03797)."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.structures import ImageList
+from fvcore.nn import smooth_l1_loss
+from torch import Tensor
+
+from ...errors import UserError
+from ..box_coding import bounded_exp, boxes_to_distances, distances_to_boxes
+from ..heads.foveabox import FoveaBoxHead, HeadOutput
+from ..locations import at_locations, flatten_levels, level_sizes
+from ..losses.box import SMOOTH_L1_BETA, iou_and_giou
+from ..losses.classification import Positives
+from ..matching.fovea import fovea_match_batch
+from ..matching.targets import Targets
+from .dense import LocationDetector
+
+# A distance is learnt as that many base edges at least, and its inverse at most.
+_SHORTEST = 1 / 16
+
+
+@META_ARCH_REGISTRY.register()
+class FoveaBox(LocationDetector):
+    """FoveaBox, plain or aligned; letters of shapes as in `LocationDetector`.
+
+    As in mmdet, losses are divided by numbers of this process alone, and boxes end a pixel before
+    the image does.
+    """
+
+    @configurable
+    def __init__(self, *, base_edges: list[float], **shared: Any):
+        """
+        Args:
+            base_edges: of each level, the distance whose logarithm is learnt as 0, in pixels.
+            shared: see `LocationDetector`.
+        """
+        super().__init__(**shared)
+        self.base_edges = base_edges
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        shared, foveabox = super().from_config(cfg), cfg.MODEL.FOVEABOX
+        for key in ("SCALE_RANGES", "BASE_EDGES"):
+            if len(foveabox[key]) != len(foveabox.IN_FEATURES):
+                raise UserError(
+                    f"MODEL.FOVEABOX.{key} must have an entry for each of the "
+                    f"{len(foveabox.IN_FEATURES)} levels of IN_FEATURES, got {len(foveabox[key])}; "
+                    "set both keys together"
+                )
+        shapes = shared["backbone"].output_shape()
+        return {
+            **shared,
+            "head": FoveaBoxHead(cfg, [shapes[name] for name in foveabox.IN_FEATURES]),
+            "matcher": partial(
+                fovea_match_batch, scale_ranges=foveabox.SCALE_RANGES, sigma=foveabox.SIGMA
+            ),
+            "base_edges": foveabox.BASE_EDGES,
+        }
+
+    def points(self, features: list[Tensor]) -> Tensor:
+        """The centres of the cells of all levels -> (R, 2), x and y in pixels."""
+        strides = at_locations(level_sizes(features), self.strides, self.device)
+        return super().points(features) + strides / 2
+
+    def losses(
+        self, predictions: HeadOutput, points: Tensor, targets: Targets
+    ) -> dict[str, Tensor]:
+        """`loss_cls` and `loss_box`, smooth L1 of the distances' logarithms."""
+        location = targets.index % len(points)  # (P,)
+        points, edges = points[location], self._edges(predictions, points)[location]
+        predicted = flatten_levels(predictions.log_distances)[targets.index]  # (P, 4)
+        wanted = boxes_to_distances(points, targets.boxes) / edges
+        wanted = wanted.clamp(min=_SHORTEST, max=1 / _SHORTEST).log()
+        loss_box = smooth_l1_loss(predicted, wanted, SMOOTH_L1_BETA, reduction="sum")
+
+        boxes = distances_to_boxes(points, edges * bounded_exp(predicted.detach()))
+        iou, _ = iou_and_giou(_within_first_image(boxes, targets), targets.boxes)
+        quality = iou.clamp(min=1e-6)  # 0 would turn a positive into a negative
+        # Padding is background under every loss.
+        everywhere = torch.ones_like(targets.valid)
+        positives = Positives(targets.index, targets.classes, quality)
+        loss_cls = self.classification_loss(
+            flatten_levels(predictions.logits), positives, everywhere
+        )
+
+        num_positive, num_images = len(targets.index), len(targets.image_sizes)
+        self.record(
+            {
+                "num_pos": quality.new_tensor(num_positive),
+                "gts_without_positive": targets.gts_without_positive,
+                "mean_iou": quality.sum() / max(num_positive, 1),
+            }
+        )
+        return {
+            "loss_cls": loss_cls * self.cls_loss_weight / (num_positive + num_images),
+            "loss_box": loss_box * self.box_loss_weight / max(num_positive, 1),
+        }
+
+    def detected_boxes(self, predictions: HeadOutput, points: Tensor) -> Tensor:
+        """The boxes of the predicted distances -> (N R, 4)."""
+        log_distances = flatten_levels(predictions.log_distances).unflatten(0, (-1, len(points)))
+        distances = self._edges(predictions, points) * bounded_exp(log_distances)
+        return distances_to_boxes(points, distances).flatten(0, 1)
+
+    def box_limits(self, images: ImageList) -> list[tuple[int, int]]:
+        """The centres of the last pixels' row and column, as mmdet counts them."""
+        return [(height - 1, width - 1) for height, width in images.image_sizes]
+
+    def _edges(self, predictions: HeadOutput, points: Tensor) -> Tensor:
+        return at_locations(level_sizes(predictions.logits), self.base_edges, points.device)
+
+
+def _within_first_image(boxes: Tensor, targets: Targets) -> Tensor:
+    """Boxes (P, 4) clipped to the first image of the batch, whichever is theirs.
+
+    So the reference finds the quality that a positive learns (quirk of parity): a box that lies
+    right of or below a smaller first image loses all of its IoU.
+    """
+    limit = (targets.image_sizes[0] - 1).flip(0).repeat(2)
+    return boxes.clamp(min=0).minimum(limit)
