@@ -12,7 +12,11 @@ CONFIGURED = [name for name in ALL if name not in OVERRIDES]
 # What trains or evaluates a model of another folder, or is small for the demo.
 _USES = ("check/", "demo/", "override/", "swa/", "tta/")
 _TEMPLATES = ("Base-", "own_data")
-MODELS = [name for name in ALL if not name.startswith((*_USES, *_TEMPLATES))]
+MODELS = [
+    name
+    for name in ALL
+    if not name.startswith(_USES) and not Path(name).name.startswith(_TEMPLATES)
+]
 ROWS = {row.config: row for row in all_rows()}
 
 

@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 
 from tests.config_files import ALL, CONFIGS, CONFIGURED, MODELS, OVERRIDES, ROWS, stem
 from vfnet import get_cfg
+from vfnet.config import detector_node
 from vfnet.engine import load_config
 from vfnet.model_zoo.published import all_rows
 
@@ -82,19 +83,42 @@ def test_the_configs_that_documents_name_are_there():
     } <= set(ALL)
 
 
+# By a word of the file's name; no word of these: VFNet.
+DETECTORS = {
+    "atss": "ATSS",
+    "gfl": "GFL",
+    "gflv2": "GFL",
+    "retinanet": "QualityRetinaNet",
+    "foveabox": "FoveaBox",
+    "reppoints": "RepPoints",
+    "rcnn": "GeneralizedRCNN",
+}
+
+
+def detector_of(name: str) -> str:
+    words = re.split("[_-]", stem(name).lower())
+    return next((DETECTORS[word] for word in words if word in DETECTORS), "VFNet")
+
+
 @pytest.mark.parametrize("name", CONFIGURED)
-def test_loads_as_a_vfnet(name):
-    assert load(name).MODEL.META_ARCHITECTURE == "VFNet"
+def test_loads_as_the_detector_of_its_name(name):
+    assert load(name).MODEL.META_ARCHITECTURE == detector_of(name)
+
+
+def plain(value: object) -> object:
+    """With lists for tuples: what yaml keeps of them."""
+    if isinstance(value, dict):
+        return {key: plain(child) for key, child in value.items()}
+    return [plain(child) for child in value] if isinstance(value, list | tuple) else value
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_dumped_config_loads_as_the_same(name, tmp_path):
+    cfg, again = load(name), get_cfg()
     dumped = tmp_path / "config.yaml"
-    dumped.write_text(load(name).dump())
-    again = get_cfg()
+    dumped.write_text(cfg.dump())
     again.merge_from_file(str(dumped))
-    # As plain yaml: the tuples within a tuple become lists.
-    assert yaml.safe_load(again.dump()) == yaml.safe_load(dumped.read_text())
+    assert plain(again) == plain(cfg)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -115,7 +139,7 @@ def test_a_child_holds_only_what_differs_from_its_base(name):
     base = load(base_of(name))
     repeated = [key for key, value in keys_of(name).items() if value_of(base, key) == value]
     # A model names its depth, though 50 is also Detectron2's default; a base its detector.
-    allowed = {"MODEL.RESNETS.DEPTH"} if base_of(name) == "Base-VFNet.yaml" else set()
+    allowed = {"MODEL.RESNETS.DEPTH"} if stem(base_of(name)).startswith("Base-") else set()
     allowed |= {"MODEL.META_ARCHITECTURE"} if name.startswith("Base-") else set()
     assert set(repeated) <= allowed
 
@@ -150,11 +174,128 @@ def test_published_models_share_input_and_optimizer(name):
 EPOCH = 7330  # 117266 images with boxes, 16 an iteration
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+# The other detectors, as mmdet and the authors of GFLv2 train them.
+FAMILY = [name for name in MODELS if detector_of(name) != "VFNet"]
+RCNNS = [name for name in MODELS if detector_of(name) == "GeneralizedRCNN"]
+# Table 5's variants of these warm up as VFNet does.
+VARIANTS = re.compile("ablation/(retinanet|foveabox|reppoints)_")
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_family_is_trained_as_published(name):
+    cfg = load(name)
+    expected = load("vfnet_R50_1x.yaml")
+    for key in ("PIXEL_MEAN", "PIXEL_STD"):
+        assert cfg.MODEL[key] == expected.MODEL[key]
+    for key in ("FORMAT", "MAX_SIZE_TRAIN", "MIN_SIZE_TEST", "MAX_SIZE_TEST", "RANDOM_FLIP"):
+        assert cfg.INPUT[key] == expected.INPUT[key]
+    solver = cfg.SOLVER
+    rate = 0.02 if name in RCNNS else 0.01
+    assert (solver.IMS_PER_BATCH, solver.BASE_LR, solver.MOMENTUM) == (16, rate, 0.9)
+    assert (solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM) == (1e-4, 1e-4)
+    assert (solver.BIAS_LR_FACTOR, solver.WEIGHT_DECAY_BIAS) == (1.0, None)
+    warm_up = (solver.WARMUP_METHOD, solver.WARMUP_ITERS, solver.WARMUP_FACTOR)
+    assert warm_up == ("linear", 500, 0.1 if VARIANTS.match(name) else 0.001)
+    assert solver.CLIP_GRADIENTS.ENABLED == (stem(name) == "foveabox_R50_align_2x")
+    resnets = cfg.MODEL.RESNETS
+    assert (resnets.NORM, resnets.NORM_EVAL, resnets.STRIDE_IN_1X1) == ("BN", True, False)
+    assert cfg.MODEL.BACKBONE.FREEZE_AT == 2
+    assert cfg.TEST.DETECTIONS_PER_IMAGE == 100
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILY if name not in RCNNS])
+def test_the_pyramid_and_suppression_of_each_detector(name):
+    cfg = load(name)
+    node, fpn = detector_node(cfg), cfg.MODEL.FPN
+    on_output = detector_of(name) in ("ATSS", "GFL")
+    assert (fpn.P6_FROM, fpn.P7_RELU) == ("p5" if on_output else "res5", False)
+    assert node.NMS_THRESH_TEST == (0.6 if on_output else 0.5)
+    assert (node.SCORE_THRESH_TEST, node.TOPK_CANDIDATES_TEST) == (0.05, 1000)
+    has_norm = "_gn_" in name or name.startswith("ablation/reppoints")
+    assert fpn.NORM == fpn.P6_P7_NORM == ("GN" if has_norm else "")
+    if detector_of(name) == "FoveaBox":
+        assert (node.ALIGN, node.NORM) == ((True, "GN") if "_align_" in name else (False, ""))
+    elif detector_of(name) != "QualityRetinaNet":
+        assert node.NORM == ("GN" if on_output or has_norm else "")
+
+
+def test_clipped_gradients_are_those_of_mmdet():
+    clip = load("FoveaBox/foveabox_R50_align_2x.yaml").SOLVER.CLIP_GRADIENTS
+    assert (clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE) == ("full_model", 35.0, 2.0)
+
+
+def test_retinanets_losses_are_mmdets():
+    plain = load("RetinaNet/retinanet_R50_1x.yaml").MODEL
+    libra = load("Libra/libra_retinanet_R50_1x.yaml").MODEL
+    for retinanet in (plain.RETINANET, libra.RETINANET):
+        assert retinanet.LOSS_NORMALIZER == "positives"
+        assert (retinanet.FOCAL_LOSS_ALPHA, retinanet.FOCAL_LOSS_GAMMA) == (0.25, 2.0)
+        assert retinanet.IOU_THRESHOLDS == [0.4, 0.5]
+    assert (plain.RETINANET.BBOX_REG_LOSS_TYPE, plain.RETINANET.SMOOTH_L1_LOSS_BETA) == (
+        "smooth_l1",
+        0.0,
+    )
+    assert libra.RETINANET.BBOX_REG_LOSS_TYPE == "balanced_l1"
+    balanced = [libra.RETINANET[f"BALANCED_L1_{key}"] for key in ("ALPHA", "GAMMA", "BETA")]
+    assert balanced == [0.5, 1.5, 0.11]
+    assert (libra.BFP.REFINE_LEVEL, libra.BFP.REFINE) == (1, "non_local")
+    for level, sizes in enumerate(plain.ANCHOR_GENERATOR.SIZES):
+        assert sizes == pytest.approx([32 * 2 ** (level + k / 3) for k in range(3)], abs=1e-9)
+    assert plain.ANCHOR_GENERATOR.ASPECT_RATIOS == [[0.5, 1.0, 2.0]]
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if "gflv2" in name])
+def test_gflv2_has_the_quality_predictor_of_its_paper(name):
+    quality = load(name).MODEL.GFL.QUALITY_PREDICTOR
+    assert (quality.ENABLED, quality.TOPK, quality.CHANNELS, quality.ADD_MEAN) == (
+        True,
+        4,
+        64,
+        True,
+    )
+    assert not load("GFL/gfl_R50_1x.yaml").MODEL.GFL.QUALITY_PREDICTOR.ENABLED
+
+
+# Rows of Table 5 without VFNet's: the config that they vary.
+TABLE_5 = {
+    "retinanet": "RetinaNet/retinanet_R50_1x.yaml",
+    "foveabox": "FoveaBox/foveabox_R50_1x.yaml",
+    "reppoints": "RepPoints/reppoints_R50_gn_1x.yaml",
+    "atss": "ATSS/atss_R50_1x.yaml",
+}
+
+
+@pytest.mark.parametrize("loss", ["focal", "quality_focal", "varifocal"])
+@pytest.mark.parametrize("detector", TABLE_5)
+def test_the_rows_of_table_5_differ_in_loss_and_warm_up_alone(detector, loss):
+    cfg = load(f"ablation/{detector}_R50_1x_{loss}.yaml")
+    assert cfg.TEST.EVAL_PERIOD == EPOCH
+    node, plain = detector_node(cfg), load(TABLE_5[detector])
+    assert node.CLS_LOSS == loss
+    assert (node.VARIFOCAL_ALPHA, node.VARIFOCAL_GAMMA) == (0.75, 2.0)
+    assert (node.VARIFOCAL_IOU_WEIGHTED, node.QUALITY_FOCAL_BETA) == (True, 2.0)
+    assert node.CLS_LOSS_WEIGHT == 1.0
+    node.CLS_LOSS = detector_node(plain).CLS_LOSS
+    assert node.CLS_LOSS == "focal"
+    cfg.SOLVER.WARMUP_FACTOR, cfg.OUTPUT_DIR = plain.SOLVER.WARMUP_FACTOR, plain.OUTPUT_DIR
+    assert cfg == plain
+
+
+def test_table_5_is_three_losses_in_five_detectors():
+    rows = {name for name, row in ROWS.items() if "5" in row.tables.split()}
+    assert len(rows) == 15
+    assert {
+        f"{d}_R50_1x_{n}" for d in TABLE_5 for n in ("focal", "quality_focal", "varifocal")
+    } < rows
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, *FAMILY])
 def test_schedule_is_the_published_one_in_coco_epochs(name):
     epochs = (12, 8, 11)
     if name.endswith("_2x.yaml"):
         epochs = (24, 16, 22)
+    elif name.endswith("_3x.yaml"):
+        epochs = (36, 27, 33)
     elif name.startswith("vfnetx"):
         epochs = (41, 36, 40)  # and 18 of weight averaging
     cfg = load(name)
@@ -208,7 +349,9 @@ def test_table_2_is_what_varies_varifocal_loss():
     assert {stem(name) for name in TABLE_2} == {n for n, row in ROWS.items() if row.tables == "2"}
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if "_ms_" in name])
+@pytest.mark.parametrize(
+    "name", [name for name in MODELS if name.startswith("vfnet_") and "_ms_" in name]
+)
 def test_the_narrower_range_is_one_override_of_any_multi_scale_model(name, tmp_path):
     over = CONFIGS / "override" / "range_640_800.yaml"
     cfg = load_config(str(CONFIGS / name), override_files=[str(over)])
@@ -281,10 +424,11 @@ def test_an_unknown_key_is_refused(tmp_path):
 
 
 def test_reference_configs_load(shared):
-    paths = sorted((shared / "reference").glob("mini_*.yaml"))
-    assert len(paths) == 6
+    paths = sorted((shared / "reference").rglob("mini_*.yaml"))
+    assert len(paths) == 6 + 8
     for path in paths:
         cfg = get_cfg()
         cfg.merge_from_file(str(path))
-        assert cfg.MODEL.META_ARCHITECTURE == "VFNet"
-        assert cfg.MODEL.VFNET.NUM_CLASSES == 5
+        name = path.stem.replace("fovea", "foveabox")
+        assert cfg.MODEL.META_ARCHITECTURE == detector_of(name)
+        assert detector_node(cfg).NUM_CLASSES == 5

@@ -5,6 +5,7 @@ alone.
 """
 
 import copy
+from functools import partial
 from itertools import repeat
 
 import pytest
@@ -19,7 +20,7 @@ from lib.variants import CUDA_GRAPHS, agreement
 from tests.compare import relative_difference
 from tests.minis import load_mini, model_input
 from vfnet.engine import StepTrainer
-from vfnet.layers.deform_conv import DeformConvWithOffset
+from vfnet.layers.deform_conv import DeformConvV1WithOffset, DeformConvWithOffset
 from vfnet.layers.star_conv import StarDeformConv, star_offsets
 from vfnet.modeling.losses.varifocal_sum import varifocal_loss_sum
 from vfnet.modeling.matching.atss import atss_match
@@ -147,12 +148,13 @@ def star(device, precision=None):
     return [out, *torch.autograd.grad(out.float().sin().sum(), (x, distances, layer.weight))]
 
 
-def dcn(device, precision=None):
-    """Result and gradients of a DCNv2 layer of stride 2 on a device."""
+def dcn(device, precision=None, layer_class=DeformConvWithOffset):
+    """Result and gradients of a deformable layer of stride 2 on a device."""
     generator = torch.Generator().manual_seed(0)
-    layer = DeformConvWithOffset(16, 8, stride=2)
+    layer = layer_class(16, 8, stride=2)
     with torch.no_grad():
-        layer.offset.weight.copy_(0.1 * torch.randn(27, 16, 3, 3, generator=generator))
+        offset = layer.offset.weight
+        offset.copy_(0.1 * torch.randn(offset.shape, generator=generator))
         layer.weight.copy_(torch.randn(8, 16, 3, 3, generator=generator) / 12)
     x = torch.randn(2, 16, 21, 17, generator=generator).to(device).requires_grad_()
     layer.to(device)
@@ -161,7 +163,7 @@ def dcn(device, precision=None):
     return [out, *torch.autograd.grad(out.float().sin().sum(), (x, *layer.parameters()))]
 
 
-@pytest.mark.parametrize("layer", [star, dcn])
+@pytest.mark.parametrize("layer", [star, dcn, partial(dcn, layer_class=DeformConvV1WithOffset)])
 def test_a_deformable_layer_and_its_gradients(layer):
     expected, actual = layer("cpu"), layer(DEVICE)
     for index, (left, right) in enumerate(zip(actual, expected)):

@@ -38,7 +38,8 @@ def test_a_file_longer_than_one_read_is_hashed_as_a_whole(tmp_path):
 @pytest.mark.parametrize("start", [MMDET, TORCHVISION, MMDET.replace("https", "http")])
 def test_the_right_file_passes_and_stays(file, start):
     check(f"{start}-ba7816bf.pth", file)
-    check(f"{start}_20201027pth-ba7816bf.pth", file)
+    for name in ("20201027pth", "c3-c5_gn-neck%2Bhead_2x_coco_20200329", "coco_20200629_121244"):
+        check(f"{start}_{name}-ba7816bf.pth", file)
     assert file.read_bytes() == b"abc"
 
 

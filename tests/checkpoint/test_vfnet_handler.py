@@ -135,14 +135,15 @@ def test_eight_processes_that_ask_at_once_download_once(miniature, tmp_path):
     assert requests(tmp_path) == [miniature]
 
 
-def test_the_eight_published_names_ask_for_eight_files_and_check_them(served, repository):
+def test_every_published_name_asks_for_its_file_and_checks_it(served, repository, tmp_path):
     models = [model for model in published.published_models() if model.weights]
-    assert len(models) == 8
+    assert len(models) == 8 + 37
     for model in models:
         served[model.weights] = repository / "tests" / "reference" / "mini_r50.pth"
         expected = model.weights[-12:-4]
         with pytest.raises(UserError, match=f"begins with {expected}, got one with"):
             PathManager.get_local_path(f"vfnet://{model.config}")
+    assert requests(tmp_path) == [model.weights for model in models]
 
 
 def test_an_unreachable_host_is_an_error_with_the_address(served):
@@ -153,7 +154,7 @@ def test_an_unreachable_host_is_an_error_with_the_address(served):
 def test_weights_that_only_the_authors_have_are_pointed_to(served):
     for model in published.published_models():
         if not model.weights:
-            with pytest.raises(UserError, match=f"{model.config} .*hyz-xmaster.*mmdet://FILE"):
+            with pytest.raises(UserError, match=f"{model.config} .*{model.page} .*mmdet://FILE"):
                 PathManager.get_local_path(f"vfnet://{model.config}")
 
 

@@ -56,6 +56,15 @@ def test_losses_and_samples_are_recorded(tmp_path):
     assert latest["roi_head/num_fg_samples"] + latest["roi_head/num_bg_samples"] == 32
 
 
+def test_autocast_in_bfloat16_computes_the_losses_of_float32(tmp_path):
+    amp = ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "bfloat16")
+    plain, mixed = (
+        train_on(libra_config(tmp_path, *keys), BATCHES[0]).storage.latest()["total_loss"][0]
+        for keys in ((), amp)
+    )
+    assert mixed == pytest.approx(plain, rel=0.03) and mixed != plain
+
+
 @pytest.mark.parametrize("average", ["SWA", "EMA"])
 def test_weights_are_averaged(tmp_path, average):
     name = average.lower()

@@ -47,6 +47,21 @@ def test_a_checkpoints_url_is_what_the_weights_key_takes():
     assert url.endswith("/vfnet_r50_fpn_1x_coco_20201027-38db6f58.pth")
 
 
+@pytest.mark.parametrize(
+    "name, end",
+    [
+        ("gfl_R50_1x", "gfl/gfl_r50_fpn_1x_coco/gfl_r50_fpn_1x_coco_20200629_121244-25944287.pth"),
+        ("GFL/gfl_R50_1x.yaml", "gfl_r50_fpn_1x_coco_20200629_121244-25944287.pth"),
+        ("reppoints_X101_dcn_gn_2x", "c3-c5_gn-neck%2Bhead_2x_coco_20200329-f87da1ea.pth"),
+    ],
+)
+def test_the_family_is_found_in_its_folders(name, end):
+    assert model_zoo.get_checkpoint_url(name).endswith(end)
+    cfg = model_zoo.get_config(name, trained=True)
+    assert cfg.MODEL.WEIGHTS == model_zoo.get_checkpoint_url(name)
+    assert cfg.INPUT.RESIZE == "cv2"
+
+
 def test_trained_sets_the_weights_with_their_resizing_and_nothing_else():
     plain, trained = (model_zoo.get_config("vfnet_R101_1x", trained=t) for t in (False, True))
     assert "resnet101-63fe2227" in plain.MODEL.WEIGHTS
@@ -61,6 +76,9 @@ def test_trained_sets_the_weights_with_their_resizing_and_nothing_else():
     "name, match",
     [
         ("vfnet_R101_2x.yaml", "vfnet_R101_2x .*Google Drive.*VarifocalNet.*mmdet://FILE"),
+        ("gflv2_R50_1x", "gflv2_R50_1x .*Google Drive.*implus/GFocalV2.*mmdet://FILE"),
+        ("atss_R50_1x_varifocal", "Google Drive.*hyz-xmaster/VarifocalNet.*mmdet://FILE"),
+        ("atss_R50_1x_focal", "published weights.*atss_R50_1x,"),
         ("ablation/vfnet_R50_1x_raw.yaml", "published weights.*vfnet_R50_1x,"),
     ],
 )

@@ -16,27 +16,26 @@ class NotInZooError(UserError, RuntimeError):
 class PublishedModel(NamedTuple):
     """A row of published_models.csv, as text; "" where nothing was published.
 
-    AP is COCO's, on val2017 and on test-dev, as its authors have it: on `page`, or in the tables of
-    the paper.
+    AP is COCO's, on val2017 and on test-dev, as `page` has it, or the tables of the VFNet paper.
     """
 
     config: str  # the stem of the config's file, whatever its folder
     parameters: str  # as the reference implementation counts, or derived: tests/test_models.py
-    train: str  # image size, or the range that it is drawn from
+    train: str  # image size; [lowest:highest], a range that it is drawn from; {a,b}, a choice
     epochs: str  # "41 + 18 SWA": 18 more, whose averaged weights the numbers belong to
     ap_val: str
     ap50_val: str
     ap75_val: str
     ap_test_dev: str
     fps: str  # images per second on a V100
-    page: str  # where the authors give the weights; "": nowhere
+    page: str  # where the weights are given, by the authors or by mmdet; "": nowhere
     weights: str  # URL of mmdet's checkpoint; "" where it is fetched from `page` by hand
-    tables: str  # of the paper, in which it is compared with others
+    tables: str  # of the VFNet paper, in which it is compared with others
     change: str  # of an ablation: what it is
 
 
 def all_rows() -> list[PublishedModel]:
-    """A row for each model of `configs/`, in the order of the authors' page and of the paper."""
+    """A row for each model of `configs/`, detector by detector, and then the ablations."""
     file = Path(__file__).with_name("published_models.csv")
     with open(file, newline="", encoding="utf-8") as stream:
         return [PublishedModel(**row) for row in csv.DictReader(stream)]

@@ -22,7 +22,8 @@ class LibraROIHeads(StandardROIHeads):
     """
 
     # mmdet's sampler of negatives has a state, which a continued run needs: it is in checkpoints,
-    # and a checkpoint without it, of mmdet or of other heads, leaves it as it is.
+    # and a checkpoint without it, of mmdet or of other heads, leaves it as it is. Each process has
+    # its own, the first one's is written: all switch in the first steps.
     floor_at_zero: Tensor
 
     @configurable
