@@ -21,9 +21,9 @@ from vfnet.evaluation.oracle import (
     METRICS,
     annotated_records,
     build_annotated_loader,
+    check_oracle_model,
     oracle_scores,
 )
-from vfnet.modeling.meta_arch.dense import LocationDetector
 from vfnet.predictor import build_predictor, load_prediction_config
 from vfnet.utils.files import write_aside
 
@@ -88,11 +88,7 @@ def main() -> None:
     cfg.freeze()
     records = annotated_records(cfg, dataset, args.num_images or 0)
     model = build_predictor(cfg).model
-    if not isinstance(model, LocationDetector):
-        raise UserError(
-            "the oracle study needs a detector whose locations predict boxes, such as "
-            f"MODEL.META_ARCHITECTURE VFNet; got {type(model).__name__}"
-        )
+    check_oracle_model(model)
     if args.output:  # before the long part
         if args.output.is_dir():
             raise UserError(f"expected a file to write, got the folder {args.output}: add a name")

@@ -20,7 +20,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
 from detectron2.evaluation import DatasetEvaluator, inference_context
 from detectron2.modeling.postprocessing import detector_postprocess
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import detector_key, detector_node
 from ..data import build_mapper, check_datasets, check_images
@@ -114,6 +114,15 @@ def oracle_centerness(
     return factor
 
 
+def check_oracle_model(model: nn.Module) -> None:
+    """Raise a UserError if there is nothing in a model's predictions that the study replaces."""
+    if not isinstance(model, LocationDetector):
+        raise UserError(
+            "the oracle study needs a detector whose locations predict boxes, such as "
+            f"MODEL.META_ARCHITECTURE VFNet; got {type(model).__name__}"
+        )
+
+
 def oracle_detections(
     model: LocationDetector, batch: list[dict[str, Any]]
 ) -> dict[str, list[dict]]:
@@ -127,6 +136,7 @@ def oracle_detections(
         for each of `KINDS`, and of `CENTERNESS_KINDS` where it predicts one, what the model
         returns. "plain", or "plain_ctr", is what it returns itself.
     """
+    check_oracle_model(model)
     images, features, predictions = model.predict(batch)
     targets = model.assign(images, features, predictions, [item["instances"] for item in batch])
     points, factor = model.points(features), model.score_factor(predictions)
