@@ -21,7 +21,7 @@ IOUS = (80 / (96 + 96 - 80), 100 / 600)
 
 def make_targets(index=INDEX, classes=CLASSES, boxes=GT_BOXES):
     valid = torch.ones(NUM_LOCATIONS, dtype=torch.bool)
-    return Targets(index, classes, boxes, valid, torch.tensor(0))
+    return Targets(index, classes, boxes, valid, torch.tensor(0), torch.full((2, 2), 64))
 
 
 def make_predictions(detected=DETECTED):

@@ -9,6 +9,7 @@ from vfnet.layers.star_conv import (
     StarDeformConv,
     gather_convolution,
     kernel_runs,
+    point_offsets,
     sampling_points,
     star_offsets,
 )
@@ -50,6 +51,17 @@ def test_the_star_samples_centre_corners_and_sides_of_the_box():
         for place_x in (x - left, x, x + right)
     ]
     torch.testing.assert_close(places, torch.tensor(expected))
+
+
+def test_points_are_sampled_where_they_lie_and_pass_their_share_of_the_gradient():
+    points = torch.randn(1, 18, 5, 6, requires_grad=True)
+    offsets = point_offsets(points, gradient_scale=0.25)
+    places = sampled_places(offsets)[0]  # (9, 2, H, W), y and x
+    cell = torch.tensor([2.0, 3.0])
+    expected = points[0, :, 2, 3].view(9, 2) + cell
+    torch.testing.assert_close(places[:, :, 2, 3], expected)
+    offsets.sum().backward()
+    torch.testing.assert_close(points.grad, torch.full_like(points, 0.25))
 
 
 @pytest.mark.parity

@@ -10,6 +10,7 @@ from vfnet.modeling.box_coding import (
     deltas_to_boxes,
     distances_to_boxes,
     expected_distances,
+    points_to_boxes,
     square_boxes,
 )
 
@@ -42,3 +43,18 @@ def test_the_expected_distance_is_the_mean_of_the_bins():
     even, sure = torch.zeros(3), torch.tensor([-1e4, -1e4, 0.0])
     found = expected_distances(torch.cat((even, sure, even, sure)), bins)
     assert found.tolist() == pytest.approx([1, 2, 1, 2])
+
+
+def test_points_make_a_box_of_their_means_and_standard_deviations():
+    """0, 3 and 6 have the mean 3 and, unbiased, the standard deviation 3; 1, 1 and 1: 1 and 0."""
+    points = torch.tensor([[0.0, 1.0], [3.0, 1.0], [6.0, 1.0]])
+    assert points_to_boxes(points, torch.zeros(2)).tolist() == pytest.approx([0, 1, 6, 1])
+    scaled = points_to_boxes(points, torch.tensor([math.log(2), 5.0]))
+    assert scaled.tolist() == pytest.approx([-3, 1, 9, 1])
+
+
+def test_points_that_fall_together_have_a_finite_gradient():
+    points = torch.ones(9, 2, requires_grad=True)
+    log_scales = torch.full((2,), 1e4, requires_grad=True)
+    points_to_boxes(points, log_scales).sum().backward()
+    assert points.grad.isfinite().all() and log_scales.grad.isfinite().all()

@@ -151,10 +151,10 @@ def test_eight_processes_that_ask_at_once_get_one_whole_file(work, cache):
 
 
 def test_names_without_a_rule_stop_it_and_leave_nothing(work, cache, small_state_dict):
-    small_state_dict["bbox_head.gfl_cls.weight"] = torch.ones(1)
-    torch.save({"state_dict": small_state_dict}, "gfl.pth")
-    with pytest.raises(ValueError, match="gfl.pth.*bbox_head.gfl_cls.weight"):
-        DetectionCheckpointer(OneParameter()).load("mmdet://gfl.pth")
+    small_state_dict["bbox_head.tood_cls.weight"] = torch.ones(1)
+    torch.save({"state_dict": small_state_dict}, "tood.pth")
+    with pytest.raises(ValueError, match="tood.pth.*bbox_head.tood_cls.weight"):
+        DetectionCheckpointer(OneParameter()).load("mmdet://tood.pth")
     assert not cache.exists()
 
 

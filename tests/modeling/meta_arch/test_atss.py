@@ -46,7 +46,8 @@ def one_positive(model, shift=0.0, valid=True):
     mask[-1] = valid
     # Of the box 0, 0, 32, 32 the location has 8, 8 to the left and top, 24, 24 to the others.
     box = torch.tensor([[0.0, 0.0, 32.0, 32.0]])
-    targets = Targets(torch.tensor([3]), torch.tensor([2]), box, mask, torch.tensor(0))
+    image_sizes = torch.full((2, 2), 16)
+    targets = Targets(torch.tensor([3]), torch.tensor([2]), box, mask, torch.tensor(0), image_sizes)
     return predictions, points, targets
 
 

@@ -36,9 +36,8 @@ def one_positive(box, quality=False):
     predictions = HeadOutput(maps(5), maps(68), maps(1) if quality else [])
     points = grid_points(SIZES, STRIDES, torch.device("cpu"))
     valid = torch.ones(len(points), dtype=torch.bool)
-    targets = Targets(
-        torch.tensor([3]), torch.tensor([2]), torch.tensor([box]), valid, torch.tensor(0)
-    )
+    positive = (torch.tensor([3]), torch.tensor([2]), torch.tensor([box]))
+    targets = Targets(*positive, valid, torch.tensor(0), torch.tensor([[16, 16]]))
     return predictions, points, targets
 
 

@@ -94,9 +94,9 @@ class DeformConvWithOffset(AnyDeviceDeformConv):
     It starts without displacement, at a modulation of 0.5.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, **rest: Any):
-        """`rest`: norm and activation, as in `ModulatedDeformConv`."""
-        super().__init__(in_channels, out_channels, 3, stride=stride, padding=1, bias=False, **rest)
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = False, **rest: Any):
+        """`rest`: stride, norm and activation, as in `ModulatedDeformConv`."""
+        super().__init__(in_channels, out_channels, 3, padding=1, bias=bias, **rest)
         self._add_offset_branch(27)
 
     def forward(self, x: Tensor) -> Tensor:

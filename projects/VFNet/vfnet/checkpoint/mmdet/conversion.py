@@ -80,7 +80,7 @@ def convert_file_back(source: str, class_names: Sequence[str] = ()) -> dict[str,
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     names = tuple(class_names or checkpoint.get("class_names", ()))
-    classes = count_classes(weights)
+    classes = count_classes({name.removeprefix("module."): weights[name] for name in weights})
     if names and classes is not None and len(names) != classes:
         raise UserError(
             f"expected the names of the {classes} classes of {source}, got {len(names)}: "

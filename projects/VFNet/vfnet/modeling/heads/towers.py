@@ -85,8 +85,9 @@ def build_tower(
     inputs = [in_channels, *[channels] * (num_convs - 1)][:num_convs]
     layers: list[nn.Module] = [conv_norm_relu(count, channels, norm) for count in inputs]
     if deform_last_conv and layers:
+        layer = get_norm(norm, channels)
         layers[-1] = DeformConvWithOffset(
-            inputs[-1], channels, norm=get_norm(norm, channels), activation=F.relu_
+            inputs[-1], channels, bias=layer is None, norm=layer, activation=F.relu_
         )
     return nn.Sequential(*layers)
 

@@ -91,7 +91,7 @@ class FoveaBox(LocationDetector):
         num_positive, num_images = len(targets.index), len(targets.image_sizes)
         self.record(
             {
-                "num_pos": quality.new_tensor(num_positive),
+                "num_pos": quality.new_full((), num_positive),
                 "gts_without_positive": targets.gts_without_positive,
                 "mean_iou": quality.sum() / max(num_positive, 1),
             }
@@ -103,7 +103,9 @@ class FoveaBox(LocationDetector):
 
     def detected_boxes(self, predictions: HeadOutput, points: Tensor) -> Tensor:
         """The boxes of the predicted distances -> (N R, 4)."""
-        log_distances = flatten_levels(predictions.log_distances).unflatten(0, (-1, len(points)))
+        log_distances = flatten_levels(predictions.log_distances).unflatten(
+            0, (-1, points.shape[0])
+        )
         distances = self._edges(predictions, points) * bounded_exp(log_distances)
         return distances_to_boxes(points, distances).flatten(0, 1)
 

@@ -98,7 +98,9 @@ class GFL(LocationDetector):
 
     def detected_boxes(self, predictions: HeadOutput, points: Tensor) -> Tensor:
         """The boxes of the expected distances -> (N R, 4)."""
-        distributions = flatten_levels(predictions.distributions).unflatten(0, (-1, len(points)))
+        distributions = flatten_levels(predictions.distributions).unflatten(
+            0, (-1, points.shape[0])
+        )
         return self._boxes(predictions, points, distributions).flatten(0, 1)
 
     def _boxes(

@@ -91,7 +91,7 @@ class RepPoints(LocationDetector):
             Positives(targets.index, targets.classes, quality),
             targets.valid,
         )
-        num_pos = quality.new_tensor(max(len(quality), 1))
+        num_pos = quality.new_full((), max(len(quality), 1))
         self.record_positives(num_pos, quality.sum(), targets)
         return {
             "loss_cls": loss_cls * self.cls_loss_weight / samples,
@@ -105,7 +105,7 @@ class RepPoints(LocationDetector):
 
     def _all_boxes(self, predictions: HeadOutput, offsets: list[Tensor], points: Tensor) -> Tensor:
         """Boxes of the offsets (N, 18, H, W) of all levels -> (N, R, 4)."""
-        together = flatten_levels(offsets).unflatten(0, (-1, len(points)))
+        together = flatten_levels(offsets).unflatten(0, (-1, points.shape[0]))
         return self._boxes(predictions, together, points)
 
     def _boxes(
