@@ -79,8 +79,8 @@ def test_a_backbone_without_prefix_gets_none():
 
 
 def test_names_of_another_model_are_listed():
-    names = ["backbone.bottom_up.res2.0.conv1.weight", "head.bbox_subnet.0.weight", "roi.x"]
-    with pytest.raises(UserError, match="2 of 3.*head.bbox_subnet.0.weight, roi.x"):
+    names = ["backbone.bottom_up.res2.0.conv1.weight", "head.mask_subnet.0.weight", "roi.x"]
+    with pytest.raises(UserError, match="2 of 3.*head.mask_subnet.0.weight, roi.x"):
         to_mmdet_state_dict({name: torch.zeros(1) for name in names})
 
 
