@@ -4,6 +4,7 @@ import pytest
 from detectron2.modeling import ROI_HEADS_REGISTRY
 
 from tests.engine.tiny_libra import libra_config
+from vfnet import get_cfg
 from vfnet.engine import check_run
 from vfnet.errors import UserError
 from vfnet.modeling.key_readers import check_key_readers
@@ -49,3 +50,24 @@ def test_detectron2s_parts_with_their_own_keys_are_fine():
     random = ("MODEL.ROI_HEADS.SAMPLER", "random", "MODEL.RPN.NEGATIVES_PER_POSITIVE", "0")
     plain = (*PLAIN, *L1, *random, "MODEL.PROPOSAL_GENERATOR.NAME", "RPN")
     check_key_readers(libra_config("", *plain))
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("CLS_LOSS", "varifocal"),
+        ("CLS_LOSS_WEIGHT", 2.0),
+        ("LOSS_NORMALIZER", "positives"),
+        ("BBOX_REG_LOSS_TYPE", "balanced_l1"),
+    ],
+)
+def test_detectron2s_retinanet_does_not_read_the_added_keys(key, value):
+    cfg = get_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "RetinaNet"
+    check_key_readers(cfg)
+    cfg.MODEL.RETINANET[key] = value
+    message = f"MODEL.RETINANET.{key} '?{value}'? needs MODEL.META_ARCHITECTURE QualityRetinaNet"
+    with pytest.raises(UserError, match=message):
+        check_key_readers(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "QualityRetinaNet"
+    check_key_readers(cfg)

@@ -11,8 +11,10 @@ import torch
 from detectron2.modeling import build_model
 
 from tests.engine.tiny import CONFIG, tiny_config
+from tests.engine.tiny_retinanet import CONFIG as RETINANET
+from tests.engine.tiny_retinanet import retinanet_config
 from vfnet.errors import UserError
-from vfnet.evaluation.oracle import KINDS
+from vfnet.evaluation.oracle import KINDS, oracle_detections
 
 
 @pytest.fixture
@@ -94,3 +96,17 @@ def test_command_prints_the_table_and_writes_the_same_numbers(tool, repository, 
 def test_bad_arguments_are_named(run, more, message):
     with pytest.raises(UserError, match=message):
         run(*more)
+
+
+def test_a_detector_without_locations_is_refused(tool, monkeypatch, tmp_path):
+    cfg = retinanet_config("")
+    model = build_model(cfg)
+    torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
+    command = ["oracle", "--config-file", RETINANET, "--num-images", "1", "--opts"]
+    command += ["MODEL.WEIGHTS", tmp_path / "model.pth", "DATASETS.TEST", "('shapes_val',)"]
+    monkeypatch.setattr(sys, "argv", [str(part) for part in command])
+    message = "locations predict boxes.*got QualityRetinaNet"
+    with pytest.raises(UserError, match=message):
+        tool.main()
+    with pytest.raises(UserError, match=message):
+        oracle_detections(model.eval(), [])

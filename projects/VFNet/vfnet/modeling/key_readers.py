@@ -21,6 +21,8 @@ def check_key_readers(cfg: CfgNode) -> None:
         UserError: a key asks for something that only another class does.
     """
     model = cfg.MODEL
+    if model.META_ARCHITECTURE == "RetinaNet":
+        _check_retinanet(model.RETINANET)
     libra = ("ROI_HEADS", ROI_HEADS_REGISTRY, LibraROIHeads)
     rpn = ("PROPOSAL_GENERATOR", PROPOSAL_GENERATOR_REGISTRY, BoundedRPN)
     balanced = model.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE == "balanced_l1"
@@ -36,6 +38,23 @@ def check_key_readers(cfg: CfgNode) -> None:
             raise UserError(
                 f"MODEL.{key} {model[node][last]!r} needs MODEL.{section}.NAME {reader.__name__}, "
                 f"got {name}, which does not read it: set that, or leave MODEL.{key} at its default"
+            )
+
+
+def _check_retinanet(node: CfgNode) -> None:
+    """Detectron2's own RetinaNet reads none of the keys that are added to its node."""
+    balanced = node.BBOX_REG_LOSS_TYPE == "balanced_l1"
+    for asked, key in (
+        (node.CLS_LOSS != "focal", "CLS_LOSS"),
+        (node.CLS_LOSS_WEIGHT != 1.0, "CLS_LOSS_WEIGHT"),
+        (node.LOSS_NORMALIZER != "ema", "LOSS_NORMALIZER"),
+        (balanced, "BBOX_REG_LOSS_TYPE"),
+    ):
+        if asked:
+            raise UserError(
+                f"MODEL.RETINANET.{key} {node[key]!r} needs MODEL.META_ARCHITECTURE "
+                "QualityRetinaNet, got RetinaNet, which does not read it: set that, or leave "
+                f"MODEL.RETINANET.{key} at its default"
             )
 
 
