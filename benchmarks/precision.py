@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError("DATASETS.TEST is empty: name the data set whose pictures to look at")
     register_coco_format(cfg)
     model = Trainer.build_model(cfg).eval()
+    if not isinstance(model, VFNet):
+        raise UserError(f"expected the config of a VFNet, got that of a {type(model).__name__}")
     VFNetCheckpointer(model, whole_detector=True).load(cfg.MODEL.WEIGHTS)
     loader = Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0])
     found = [

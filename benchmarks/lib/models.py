@@ -17,12 +17,13 @@ from detectron2.config import CfgNode, instantiate
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image
 from detectron2.layers import FrozenBatchNorm2d
-from detectron2.modeling import build_model
+from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vfnet.checkpoint import VFNetCheckpointer
+from vfnet.checkpoint.fit import class_layer
 from vfnet.config import detector_node
 from vfnet.engine import load_config
 from vfnet.errors import UserError
@@ -62,7 +63,9 @@ class Workload(NamedTuple):
         cfg.MODEL.DEVICE = self.device
         cfg.MODEL.WEIGHTS = self.weights
         # `precision` decides, for training and inference and for all models alike.
-        detector_node(cfg).PRECISION_TEST = "float32"
+        node = detector_node(cfg)
+        if "PRECISION_TEST" in node:
+            node.PRECISION_TEST = "float32"
         return cfg
 
     def subjects(
@@ -89,16 +92,18 @@ class Subject(NamedTuple):
 
 
 class Detector(NamedTuple):
-    """A dense detector, and what is needed to adjust its scores.
+    """A detector, and what is needed to adjust its scores.
 
-    score_layer: the last convolution of the scores.
-    needed_logits: predictions of the head -> the logits that just pass, for each location of all
-        levels: something that broadcasts to (N, channels, R).
+    score_layer: the last convolution of the scores, or of an R-CNN the linear layer.
+    missing: what the network predicts, and the logits (N, channels, R) of all places -> how much
+        must be added to all logits of classes, so that each just passes.
+    classes: the channels that are classes.
     """
 
     model: nn.Module
-    score_layer: nn.Conv2d
-    needed_logits: Callable[[Any], Tensor]
+    score_layer: nn.Conv2d | nn.Linear
+    missing: Callable[[Any, Tensor], Tensor]
+    classes: slice = slice(None)
 
 
 def build_detector(name: str, workload: Workload) -> nn.Module:
@@ -110,7 +115,7 @@ def build_detector(name: str, workload: Workload) -> nn.Module:
     if name.endswith(".yaml"):
         return build_detector("vfnet", workload._replace(config_file=name, weights=""))
     cfg = workload.config()
-    builders = {"vfnet": _vfnet, "retinanet": _retinanet, "fcos": _fcos}
+    builders = {"vfnet": _configured, "retinanet": _retinanet, "fcos": _fcos}
     detector = builders[name](cfg)
     detector.model.eval()
     if name == "vfnet" and workload.weights:
@@ -122,19 +127,40 @@ def build_detector(name: str, workload: Workload) -> nn.Module:
     return detector.model
 
 
-def _vfnet(cfg: CfgNode) -> Detector:
+def _configured(cfg: CfgNode) -> Detector:
     model = build_model(cfg)
-    bar = _logit(detector_node(cfg).SCORE_THRESH_TEST)
-    return Detector(model, model.head.cls_pred, lambda _: bar)
+    layer = model.get_submodule(class_layer(model.state_dict())[0].rpartition(".")[0])
+    threshold = detector_node(cfg).SCORE_THRESH_TEST
+    if isinstance(model, GeneralizedRCNN):
+        return Detector(model, layer, partial(_missing_of_softmax, threshold), slice(-1))
+    return Detector(model, layer, partial(_missing_of_sigmoid, threshold))
+
+
+def _missing_of_sigmoid(threshold: float, predictions: Any, logits: Tensor) -> Tensor:
+    bar = _logit(threshold)
+    if qualities := getattr(predictions, "qualities", None):  # the score is a product
+        quality = torch.cat([level.flatten(2) for level in qualities], dim=2).sigmoid()
+        bar = torch.logit((bar.sigmoid() / quality).clamp(max=1))
+    return bar.to(logits) - logits
+
+
+def _missing_of_softmax(threshold: float, _: Any, logits: Tensor) -> Tensor:
+    # With s added, e^(z + s) has to be more than the threshold's share of the sum of all, of which
+    # the background stays as it is.
+    powers = logits.exp()
+    classes, background = powers[:, :-1], logits[:, -1:]
+    excess = classes / max(threshold, 1e-4) - classes.sum(dim=1, keepdim=True)
+    # Where it is not positive, other classes alone are too much.
+    return background - excess.clamp(min=0).log()
 
 
 def _retinanet(cfg: CfgNode) -> Detector:
     own = _detectron2_config(RETINANET)
     own.MODEL.RETINANET.NUM_CLASSES = detector_node(cfg).NUM_CLASSES
     own.MODEL.DEVICE = cfg.MODEL.DEVICE
-    bar = _logit(own.MODEL.RETINANET.SCORE_THRESH_TEST)
+    threshold = own.MODEL.RETINANET.SCORE_THRESH_TEST
     model = build_model(own)
-    return Detector(model, model.head.cls_score, lambda _: bar)
+    return Detector(model, model.head.cls_score, partial(_missing_of_sigmoid, threshold))
 
 
 def _fcos(cfg: CfgNode) -> Detector:
@@ -144,12 +170,12 @@ def _fcos(cfg: CfgNode) -> Detector:
     # Its loss of boxes raises under autocast.
     model.forward_training = partial(_in_float32, model.forward_training)
 
-    def needed_logits(predictions: Any) -> Tensor:
+    def missing(predictions: Any, logits: Tensor) -> Tensor:
         # A score is the root of class probability times centerness.
         centerness = torch.cat([level.flatten(2) for level in predictions[2]], dim=2).sigmoid()
-        return torch.logit((model.test_score_thresh**2 / centerness).clamp(max=1))
+        return torch.logit((model.test_score_thresh**2 / centerness).clamp(max=1)) - logits
 
-    return Detector(model, model.head.cls_score, needed_logits)
+    return Detector(model, model.head.cls_score, missing)
 
 
 def _detectron2_config(name: str) -> Any:
@@ -179,6 +205,13 @@ def features_of(model: nn.Module, batch: Batch) -> list[Tensor]:
     return [features[name] for name in model.head_in_features]
 
 
+def _predict(model: nn.Module, batch: Batch) -> Any:
+    """Run the network; what the head of a dense detector predicts."""
+    if isinstance(model, GeneralizedRCNN):
+        return model.inference(batch)
+    return model.head(features_of(model, batch))
+
+
 @torch.no_grad()
 def fit_norms(model: nn.Module, batch: Batch) -> None:
     """Give every batch norm, frozen or not, the mean and variance of what it gets."""
@@ -187,7 +220,7 @@ def fit_norms(model: nn.Module, batch: Batch) -> None:
     for norm in norms:
         # In training it is called, where otherwise a convolution might compute in its place.
         norm.train()
-    model.head(features_of(model, batch))
+    _predict(model, batch)
     model.eval()
     for handle in handles:
         handle.remove()
@@ -203,23 +236,26 @@ def _take_statistics(norm: nn.Module, inputs: tuple[Tensor]) -> None:
 def spread_scores(detector: Detector, batch: Batch, candidates: int) -> None:
     """Let `candidates` scores of a picture, of all classes and places, pass the threshold.
 
-    Each channel of the last layer gets mean 0 and standard deviation 1 over the batch, and all of
-    them one bias, under which as many logits as wanted lie above what is needed.
+    Each channel of the last layer gets mean 0 and standard deviation 1 over the batch, and all
+    classes one bias, under which as many logits as wanted lie above what is needed.
     """
-    layer, logits = detector.score_layer, []
-    handle = layer.register_forward_hook(lambda *call: logits.append(call[2].flatten(2)))
-    predictions = detector.model.head(features_of(detector.model, batch))
+    layer, outputs = detector.score_layer, []
+    handle = layer.register_forward_hook(lambda *call: outputs.append(call[2]))
+    predictions = _predict(detector.model, batch)
     handle.remove()
 
-    scores = torch.cat(logits, dim=2)  # (N, channels, R)
+    # (N, channels, R); of regions, which are rows, (1, channels, R).
+    logits = [x.flatten(2) if x.dim() == 4 else x.T[None] for x in outputs]
+    scores = torch.cat(logits, dim=2).float()
     std, mean = torch.std_mean(scores, dim=(0, 2))
     std = std.clamp(min=1e-6)
-    layer.weight /= std[:, None, None, None]
+    layer.weight /= std.view(-1, *[1] * (layer.weight.dim() - 1))
     layer.bias.sub_(mean).div_(std)
     scores = (scores - mean[:, None]) / std[:, None]
-    missing = (detector.needed_logits(predictions).to(scores) - scores).flatten()
+    missing = detector.missing(predictions, scores).flatten()
+    missing = missing[missing.isfinite()]
     wanted = min(candidates * len(batch), missing.numel())
-    layer.bias += missing.kthvalue(wanted).values
+    layer.bias[detector.classes] += missing.kthvalue(wanted).values
 
 
 def build_batch(workload: Workload) -> Batch:

@@ -1,7 +1,7 @@
 """What is timed of a detector: the parts of inference and of training, and both as a whole.
 
 Between parts a GPU is waited for, which costs a little; the runs of a whole have no such marks. Any
-`DenseDetector` can be run, with any backbone that has a `bottom_up`.
+`DenseDetector` or `GeneralizedRCNN` can be run, with any backbone that has a `bottom_up`.
 """
 
 import gc
@@ -13,8 +13,8 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
-from detectron2.modeling import detector_postprocess
-from detectron2.structures import Instances
+from detectron2.modeling import GeneralizedRCNN, detector_postprocess
+from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
@@ -104,8 +104,10 @@ class Bench:
         self.model.eval()
         watch.skip()
         with self.autocast():
-            images, features, predictions = self.forward(watch)
-            results = self.model.forward_inference(images, features, predictions)
+            if isinstance(self.model, GeneralizedRCNN):
+                results, _ = self.two_stages(watch)
+            else:
+                results = self.model.forward_inference(*self.forward(watch))
             for result, record in zip(results, self.batch):
                 detector_postprocess(result, record["height"], record["width"])
         watch.mark("post-processing")
@@ -135,8 +137,8 @@ class Bench:
             self.optimizer.zero_grad()
             watch.mark("optimizer")
 
-    def forward(self, watch: Watch) -> tuple[Any, list[Tensor], Any]:
-        """Images, features and predictions, as the first lines of `DenseDetector.forward`."""
+    def pyramid(self, watch: Watch) -> tuple[ImageList, dict[str, Tensor]]:
+        """The batch's images and the backbone's outputs."""
         model = self.model
         images = model.preprocess_image(self.batch)
         watch.mark("preprocessing")
@@ -148,16 +150,35 @@ class Bench:
         else:
             features = model.backbone(images.tensor)
             watch.mark("backbone and neck")
-        features = [features[name] for name in model.head_in_features]
-        predictions = model.head(features)
+        return images, features
+
+    def forward(self, watch: Watch) -> tuple[Any, list[Tensor], Any]:
+        """Images, features and predictions, as the first lines of `DenseDetector.forward`."""
+        images, pyramid = self.pyramid(watch)
+        features = [pyramid[name] for name in self.model.head_in_features]
+        predictions = self.model.head(features)
         watch.mark("head")
         return images, features, predictions
+
+    def two_stages(
+        self, watch: Watch, gt_instances: list[Instances] | None = None
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """Detections of an R-CNN before post-processing or, with ground truth, its losses."""
+        model = self.model
+        images, features = self.pyramid(watch)
+        proposals, proposal_losses = model.proposal_generator(images, features, gt_instances)
+        watch.mark("proposals")
+        found, losses = model.roi_heads(images, features, proposals, gt_instances)
+        watch.mark("regions")
+        return found, {**losses, **proposal_losses}
 
     def losses(self, watch: Watch) -> dict[str, Tensor]:
         """Losses of the batch; of a `LocationDetector`, assignment and losses are apart."""
         model = self.model
-        images, features, predictions = self.forward(watch)
         gt_instances = [record["instances"] for record in self.batch]
+        if isinstance(model, GeneralizedRCNN):
+            return self.two_stages(watch, [gt.to(model.device) for gt in gt_instances])[1]
+        images, features, predictions = self.forward(watch)
         if not isinstance(model, LocationDetector):
             gt_instances = [instances.to(model.device) for instances in gt_instances]
             losses = model.forward_training(images, features, predictions, gt_instances)

@@ -54,7 +54,15 @@ def apply_variant(
         images: (N, C, H, W), as the backbone will get them.
         precision: what autocast will compute in. A captured graph is for this one and for the size
             of these images alone.
+
+    Raises:
+        UserError: the model has no head of this kind.
     """
+    if not hasattr(model, "head"):
+        raise UserError(
+            "--compile and --cuda-graphs expect a dense detector, with a backbone and a head; got "
+            f"{type(model).__name__}"
+        )
     if variant != CUDA_GRAPHS:
         model.backbone.compile(backend=variant)
         model.head.compile(backend=variant)

@@ -10,6 +10,8 @@ from detectron2.utils.events import EventStorage
 from lib.models import Subject, Workload, build_batch, build_detector, features_of
 from lib.runs import Bench
 from lib.timing import Stopwatch
+from vfnet.errors import UserError
+from vfnet.modeling.inference.views import as_view_detector
 
 TINY = str(Path(__file__).parents[2] / "engine" / "tiny.yaml")
 WORKLOAD = Workload(TINY, image_size=(96, 128), batch=2, boxes=4, candidates=50)
@@ -24,6 +26,37 @@ def test_random_weights_let_as_many_candidates_pass_as_asked_for():
     # The last one lies on the threshold itself; clipped boxes may be empty.
     assert 95 <= sum(len(candidates.boxes) for candidates in found) <= 100
     assert torch.cat([candidates.classes for candidates in found]).unique().numel() == 3
+
+
+@pytest.mark.parametrize("name", ["tiny_retinanet", "tiny_libra"])
+def test_detectors_of_other_kinds_have_candidates_and_runs(name):
+    workload = WORKLOAD._replace(config_file=TINY.replace("tiny", name))
+    bench = Bench(Subject("vfnet"), workload)
+    views = as_view_detector(bench.model.eval())
+    with torch.no_grad():
+        found = views.find_candidates(bench.batch)
+    # Those of both pictures; clipped boxes may be empty.
+    assert 90 <= sum(len(candidates.boxes) for candidates in found) <= 100
+    bench.model.train()
+    before = {name: tensor.clone() for name, tensor in bench.model.state_dict().items()}
+    with EventStorage():
+        torch.manual_seed(0)
+        losses = bench.losses(Stopwatch())
+        bench.model.load_state_dict(before)  # Libra's sampler remembers
+        torch.manual_seed(0)
+        expected = bench.model(bench.batch)
+    assert list(losses) == list(expected)
+    for loss, value in expected.items():
+        assert losses[loss].item() == pytest.approx(value.item(), rel=1e-5)
+    for phase in ("inference", "training"):
+        for run in bench.runs(phase).values():
+            run(Stopwatch())
+
+
+def test_the_inside_of_two_stages_is_not_compiled():
+    workload = WORKLOAD._replace(config_file=TINY.replace("tiny", "tiny_libra"))
+    with pytest.raises(UserError, match="expect a dense detector.*got GeneralizedRCNN"):
+        Bench(Subject("vfnet", "eager"), workload)
 
 
 @pytest.mark.parametrize("name", ["retinanet", "fcos"])
