@@ -14,6 +14,8 @@ import torchvision
 from detectron2.modeling import build_model
 from PIL import Image
 
+from tests.engine.tiny_libra import CONFIG as LIBRA
+from tests.engine.tiny_retinanet import CONFIG as RETINANET
 from vfnet.engine import load_config
 from vfnet.errors import UserError
 
@@ -297,3 +299,33 @@ def test_command_reports_one_line_and_exit_status_1(model, tmp_path):
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("error: expected a picture")
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("node, config", [("RETINANET", RETINANET), ("ROI_HEADS", LIBRA)])
+def test_detectors_with_detectron2s_nodes_take_threshold_names_and_views(
+    node, config, demo, pictures, tmp_path
+):
+    (tmp_path / "config.yaml").write_text(
+        f"_BASE_: {config}\nMODEL: {{{node}: {{CLASS_NAMES: {NAMES}}}}}\n"
+    )
+    network = build_model(load_config(str(tmp_path / "config.yaml")))
+    torch.save({"model": network.state_dict()}, tmp_path / "model.pth")
+    scores = []
+    for name, more in {
+        "low": ("--confidence-threshold", 0.0),
+        "high": ("--confidence-threshold", 0.9),
+        "views": ("--confidence-threshold", 0.0, "--opts", "TEST.AUG.ENABLED", "True"),
+    }.items():
+        if "--opts" in more:
+            more = (
+                *more,
+                "TEST.AUG.MIN_SIZES",
+                "(64, 96)",
+                "MODEL.WEIGHTS",
+                tmp_path / "model.pth",
+            )
+        records = predict(demo, tmp_path, [pictures], tmp_path / name, *more)
+        found = [d for record in records for d in record["detections"]]
+        assert {d["class"] for d in found} <= set(NAMES)
+        scores.append(len(found))
+    assert scores[0] > 0 and scores[1] == 0 and scores[2] > 0

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time a VFNet, part by part, and side by side with Detectron2's own RetinaNet and FCOS.
+"""Time a detector, part by part, and side by side with Detectron2's own RetinaNet and FCOS.
 
 tools/benchmark.py --config-file configs/vfnet_R50_1x.yaml --compare retinanet fcos
 tools/benchmark.py --config-file configs/vfnet_R50_1x.yaml --compare configs/vfnet_R101_1x.yaml
@@ -46,12 +46,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--config-file", required=True, help="yaml of the VFNet")
+    add("--config-file", required=True, help="yaml of the detector")
     add("--weights", default="", help="its weights (default: random ones)")
     add("--compare", nargs="*", default=[], metavar="MODEL",
         help="retinanet, fcos (Detectron2's, R-50) or another yaml; random weights")  # fmt: skip
     add("--compile", nargs="?", const="inductor", metavar="BACKEND",
-        help="the VFNet's inference by torch.compile, too")  # fmt: skip
+        help="its inference by torch.compile, too")  # fmt: skip
     add("--cuda-graphs", action="store_true",
         help="its inference with backbone and head as captured CUDA graphs, too")  # fmt: skip
     add("--half", choices=["bfloat16", "float16"], help="its inference in this precision, too")
