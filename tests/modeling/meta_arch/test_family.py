@@ -21,6 +21,8 @@ LOSSES = {
     },
     "mini_gfl": {"loss_cls": "loss_cls", "loss_bbox": "loss_box", "loss_dfl": "loss_dfl"},
     "mini_gflv2": {"loss_cls": "loss_cls", "loss_bbox": "loss_box", "loss_dfl": "loss_dfl"},
+    "mini_retinanet": {"loss_cls": "loss_cls", "loss_bbox": "loss_box_reg"},
+    "mini_libra_retinanet": {"loss_cls": "loss_cls", "loss_bbox": "loss_box_reg"},
     "mini_fovea": {"loss_cls": "loss_cls", "loss_bbox": "loss_box"},
     "mini_reppoints": {
         "loss_cls": "loss_cls",
@@ -54,6 +56,11 @@ def training_input(expected):
 
 def as_mmdet_returns_them(name, output):
     """The head's outputs, as mmdet returns them: by output, by level."""
+    if "retinanet" in name:  # anchors of a location ratio by ratio, and size by size in each
+        return [
+            [level.unflatten(1, (3, 3, -1)).transpose(1, 2).flatten(1, 3) for level in levels]
+            for levels in output
+        ]
     if name == "mini_gflv2":  # the score is a product already
         scores = [a.sigmoid() * b.sigmoid() for a, b in zip(output.logits, output.qualities)]
         return [scores, output.distributions]
@@ -83,7 +90,7 @@ def test_losses_and_gradients_are_the_references(name, mini):
     sum(losses.values()).backward()
     parameters = dict(model.named_parameters())
     for theirs, gradient in expected["grads"].items():
-        (ours,) = convert_state_dict({theirs: gradient})
+        ((ours, gradient),) = convert_state_dict({theirs: gradient}).items()
         assert relative_difference(parameters[ours].grad, gradient) < 1e-3, theirs
 
 

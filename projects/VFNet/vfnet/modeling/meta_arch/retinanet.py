@@ -69,11 +69,10 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         node, prefix = cfg.MODEL.RETINANET, "MODEL.RETINANET"
         check_class_names(cfg)
+        matcher = build_max_iou_matcher(node.IOU_THRESHOLDS, node.IOU_LABELS, prefix=prefix)
         return {
             **super().from_config(cfg),
-            "anchor_matcher": build_max_iou_matcher(
-                node.IOU_THRESHOLDS, node.IOU_LABELS, prefix=prefix
-            ),
+            "anchor_matcher": matcher,
             "classification_loss": classification_loss_of(
                 node, prefix, node.FOCAL_LOSS_ALPHA, node.FOCAL_LOSS_GAMMA
             ),
