@@ -20,7 +20,7 @@ class PublishedModel(NamedTuple):
     """
 
     config: str  # the stem of the config's file, whatever its folder
-    parameters: str  # as the reference implementation counts, or derived: tests/test_models.py
+    parameters: str  # as the reference implementation counts, or derived: tests/parameters.py
     train: str  # image size; [lowest:highest], a range that it is drawn from; {a,b}, a choice
     epochs: str  # "41 + 18 SWA": 18 more, whose averaged weights the numbers belong to
     ap_val: str
