@@ -19,7 +19,6 @@ from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.visualization import write_picture
 
-LOSSES = ("total_loss", "loss_cls", "loss_box_init", "loss_box_refined")
 APS = ("bbox/AP", "bbox/AP50", "bbox/AP75")
 SIZE_INCHES, DPI = (12.0, 4.5), 100
 
@@ -54,6 +53,12 @@ def series(metrics: Sequence[dict], name: str) -> tuple[np.ndarray, np.ndarray]:
     return table[:, 0], table[:, 1]
 
 
+def loss_names(metrics: Sequence[dict]) -> list[str]:
+    """Return the names of the losses that were written, whichever detector's: their sum first."""
+    names = dict.fromkeys(name for row in metrics for name in row)
+    return ["total_loss", *(name for name in names if name.startswith("loss_"))]
+
+
 def smooth(values: np.ndarray, window: int = 5) -> np.ndarray:
     """Average each value with its neighbours, fewer of them at both ends."""
     kernel = np.ones(window)
@@ -67,7 +72,7 @@ def plot(metrics: Sequence[dict]) -> Figure:
     """Draw losses at the left and AP at the right."""
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
     losses, aps = figure.subplots(1, 2)
-    for index, name in enumerate(LOSSES):
+    for index, name in enumerate(loss_names(metrics)):
         iterations, values = series(metrics, name)
         if len(values):
             losses.plot(iterations, values, color=f"C{index}", alpha=0.25, linewidth=1)

@@ -99,3 +99,13 @@ def test_a_name_that_is_no_picture_s_is_refused(tool, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"such as plot\.png, got .*plot\.txt"):
         tool.main()
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_the_losses_of_any_detector_are_drawn(tool):
+    metrics = [
+        {"iteration": 19, "total_loss": 3.0, "loss_cls": 1.0, "loss_dfl": 2.0, "lr": 0.01},
+        {"iteration": 39, "total_loss": 2.0, "gfl/num_pos": 4.0, "bbox/AP": 1.0},
+    ]
+    losses, _ = tool.plot(metrics).axes
+    labels = [text.get_text() for text in losses.get_legend().get_texts()]
+    assert labels == ["total_loss", "loss_cls", "loss_dfl"]

@@ -89,16 +89,11 @@ class FoveaBox(LocationDetector):
         )
 
         num_positive, num_images = len(targets.index), len(targets.image_sizes)
-        self.record(
-            {
-                "num_pos": quality.new_full((), num_positive),
-                "gts_without_positive": targets.gts_without_positive,
-                "mean_iou": quality.sum() / max(num_positive, 1),
-            }
-        )
+        number = quality.new_full((), max(num_positive, 1))
+        self.record_positives(number, quality.sum(), targets)
         return {
             "loss_cls": loss_cls * self.cls_loss_weight / (num_positive + num_images),
-            "loss_box": loss_box * self.box_loss_weight / max(num_positive, 1),
+            "loss_box": loss_box * self.box_loss_weight / number,
         }
 
     def detected_boxes(self, predictions: HeadOutput, points: Tensor) -> Tensor:
