@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 from detectron2.utils import comm
-from tiny import nan_picture, picture, tiny_config, train_on
 
 from vfnet.engine import NonFiniteLossError, Trainer, launch
 from vfnet.engine.step import check_finite
+
+from .tiny import nan_picture, picture, tiny_config, train_on
+from .tiny_family import CONFIGS
 
 # Boxes of the pictures of each step. In the second, the later processes have none.
 BOXES = ((6, 6, 6, 6), (6, 6, 0, 0), (3, 0, 6, 1))
@@ -38,9 +40,9 @@ def train_on_own_share(folder):
         (folder / "losses.json").write_text(json.dumps(losses))
 
 
-def without_gradient(folder, name, boxes):
+def without_gradient(folder, name, boxes, config=tiny_config):
     """Step once on a picture with so many boxes; return the parameters without a gradient."""
-    trainer = train_on(tiny_config(folder / name), [picture(1, num_boxes=boxes)])
+    trainer = train_on(config(folder / name), [picture(1, num_boxes=boxes)])
     parameters = trainer.checkpointer.model.named_parameters()
     return [name for name, p in parameters if p.requires_grad and p.grad is None]
 
@@ -87,8 +89,13 @@ def main(folder):
     train_on_own_share(folder)
     if comm.get_world_size() == 1:
         return
+    boxes = 0 if comm.get_rank() == 1 else 6
+    family = CONFIGS if comm.get_world_size() == 2 else {}
     found = {
-        "none on one": without_gradient(folder, "none_on_one", 0 if comm.get_rank() == 1 else 6),
+        "none on one": without_gradient(folder, "none_on_one", boxes),
+        "family": {
+            name: without_gradient(folder, name, boxes, config) for name, config in family.items()
+        },
         "none on all": without_gradient(folder, "none_on_all", 0),
         "bad loss": meet_a_bad_loss(),
         "bad picture": meet_a_bad_picture(folder),

@@ -11,6 +11,7 @@ from vfnet.engine import Trainer
 
 from .command import run_python
 from .tiny import tiny_config
+from .tiny_family import CONFIGS
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,8 @@ def folder_of(tmp_path_factory):
     def folder_of(processes):
         if processes not in folders:
             folder = tmp_path_factory.mktemp("processes")
-            done = run_python(Path(__file__).with_name("processes.py"), folder, processes)
+            root = Path(__file__).parents[2]
+            done = run_python("-m", "tests.engine.processes", folder, processes, cwd=root)
             assert done.returncode == 0, done.stdout + done.stderr
             folders[processes] = folder
         return folders[processes]
@@ -82,6 +84,12 @@ def test_the_losses_written_are_those_of_the_whole_batch(folder, folder_of):
 @pytest.mark.parametrize("case", ["none on one", "none on all"])
 def test_processes_without_boxes_give_every_parameter_a_gradient(found, case):
     assert [each[case] for each in found] == [[]] * len(found)
+
+
+def test_no_detector_waits_for_a_process_without_boxes(folder_of):
+    """Two processes, of which one has none: no hang, and a gradient for every parameter."""
+    for path in sorted(folder_of(2).glob("found*.json")):
+        assert json.loads(path.read_text())["family"] == {name: [] for name in CONFIGS}
 
 
 def test_a_bad_loss_of_one_process_stops_all_and_names_its_picture(found):
