@@ -175,6 +175,19 @@ def test_a_shape_that_depends_on_numbers_cannot_be_simulated(ask):
 PICTURES = {"boxes": [picture(1), picture(2)], "none": [picture(1, num_boxes=0)]}
 
 
+def tiny_node(detector, *overrides):
+    """Overrides that make the tiny VFNet another detector of locations."""
+    node = f"MODEL.{detector.upper()}"
+    small = (f"{node}.NUM_CLASSES", "3", f"{node}.CONV_CHANNELS", "64", f"{node}.NUM_CONVS", "1")
+    return ("MODEL.META_ARCHITECTURE", detector, *small, *overrides)
+
+
+# The detectors that share their normalisers among the processes.
+ATSS, GFL = tiny_node("ATSS"), tiny_node("GFL")
+GFLV2 = (*GFL, "MODEL.GFL.QUALITY_PREDICTOR.ENABLED", "True")
+
+
+# RetinaNet, RepPoints and Faster R-CNN assign by IoU where the predictions are, and wait for that.
 @pytest.mark.parametrize("pictures", PICTURES)
 @pytest.mark.parametrize(
     "overrides",
@@ -183,8 +196,12 @@ PICTURES = {"boxes": [picture(1), picture(2)], "none": [picture(1, num_boxes=0)]
         ("MODEL.VFNET.CLS_LOSS", "focal"),
         ("MODEL.VFNET.STAR_FEATURES", "False", "MODEL.VFNET.REFINE_BOX", "False"),
         ("SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model"),
+        ATSS,
+        GFL,
+        GFLV2,
+        tiny_node("FoveaBox"),
     ],
-    ids=["plain", "focal", "no star", "clipped"],
+    ids=["plain", "focal", "no star", "clipped", "ATSS", "GFL", "GFLv2", "FoveaBox"],
 )
 def test_the_host_waits_for_the_device_once_a_step(simulated, tmp_path, pictures, overrides):
     trainer = tiny_trainer(tmp_path, PICTURES[pictures], *overrides, device=simulated)
@@ -195,10 +212,11 @@ def test_the_host_waits_for_the_device_once_a_step(simulated, tmp_path, pictures
 
 
 @pytest.mark.parametrize("pictures", PICTURES)
+@pytest.mark.parametrize("overrides", [(), ATSS, GFL], ids=["VFNet", "ATSS", "GFL"])
 @pytest.mark.parametrize("processes", [2, 64], indirect=True)
-def test_collectives_of_a_step(processes, tmp_path, pictures):
+def test_collectives_of_a_step(processes, tmp_path, pictures, overrides):
     # Those of the gradients, which DistributedDataParallel makes, come on top.
-    trainer = tiny_trainer(tmp_path, PICTURES[pictures])
+    trainer = tiny_trainer(tmp_path, PICTURES[pictures], *overrides)
     with Collectives() as seen:
         step(trainer)
     assert seen.found == ["allreduce_", "allgather_"]

@@ -59,10 +59,11 @@ def deltas_to_boxes(
 
     Width and height change by a factor of 1000 / 16 at most, up and, unlike in Detectron2, down.
     """
-    size_weight = deltas.new_tensor(weights[2:])
-    limit = _DEFAULT_SCALE_CLAMP * size_weight
-    shift, size = deltas[:, :2], deltas[:, 2:]
-    bounded = torch.cat((shift, torch.maximum(size, -limit)), dim=1)
+    shift, width, height = deltas.split((2, 1, 1), dim=1)
+    # By numbers: a tensor of the weights would make the host wait for a GPU.
+    width = width.clamp(min=-_DEFAULT_SCALE_CLAMP * weights[2])
+    height = height.clamp(min=-_DEFAULT_SCALE_CLAMP * weights[3])
+    bounded = torch.cat((shift, width, height), dim=1)
     return Box2BoxTransform(weights).apply_deltas(bounded, anchors)
 
 

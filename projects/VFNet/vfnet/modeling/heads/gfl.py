@@ -90,11 +90,13 @@ class GFLHead(TwoTowerHead):
                 f"MODEL.GFL.QUALITY_PREDICTOR.TOPK must be 1 to {gfl.REG_MAX + 1}, the number of "
                 f"bins, got {quality.TOPK}"
             )
-        predictor = QualityPredictor(quality.TOPK, quality.CHANNELS, quality.ADD_MEAN)
+        predictor = None
+        if quality.ENABLED:
+            predictor = QualityPredictor(quality.TOPK, quality.CHANNELS, quality.ADD_MEAN)
         return {
             **super().from_config(cfg, input_shape),
             "reg_max": gfl.REG_MAX,
-            "quality_predictor": predictor if quality.ENABLED else None,
+            "quality_predictor": predictor,
         }
 
     def forward(self, features: list[Tensor]) -> HeadOutput:
