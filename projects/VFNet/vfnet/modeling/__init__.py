@@ -5,7 +5,9 @@ from ..layers.star_conv import StarDeformConv, star_offsets
 from . import backbone, proposal_generator, roi_heads
 from .backbone.bfp import BalancedFeaturePyramid
 from .heads.vfnet import VFNetHead
+from .losses.box import balanced_l1_loss
 from .losses.classification import focal_loss, quality_focal_loss, varifocal_loss
+from .losses.distribution import distribution_focal_loss
 from .matching.atss import atss_match
 from .meta_arch.atss import ATSS
 from .meta_arch.foveabox import FoveaBox
@@ -29,6 +31,8 @@ __all__ = [
     "VFNetHead",
     "atss_match",
     "backbone",
+    "balanced_l1_loss",
+    "distribution_focal_loss",
     "focal_loss",
     "proposal_generator",
     "quality_focal_loss",
