@@ -45,6 +45,16 @@ def test_the_expected_distance_is_the_mean_of_the_bins():
     assert found.tolist() == pytest.approx([1, 2, 1, 2])
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_the_expected_distance_is_float32_under_autocast(precision):
+    logits = torch.randn(100, 4 * 17, generator=torch.Generator().manual_seed(0))
+    wanted = expected_distances(logits, torch.arange(17.0))
+    with torch.autocast("cpu", precision):
+        found = expected_distances(logits, torch.arange(17.0))
+    assert found.dtype == torch.float32
+    assert torch.equal(found, wanted)
+
+
 def test_points_make_a_box_of_their_means_and_standard_deviations():
     """0, 3 and 6 have the mean 3 and, unbiased, the standard deviation 3; 1, 1 and 1: 1 and 0."""
     points = torch.tensor([[0.0, 1.0], [3.0, 1.0], [6.0, 1.0]])

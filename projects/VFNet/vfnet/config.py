@@ -162,6 +162,9 @@ def _add_foveabox_keys(cfg: CfgNode) -> None:
     foveabox.SIGMA = 0.4
     # Classify features that are aligned with the box by a deformable convolution.
     foveabox.ALIGN = False
+    # Varifocal and quality focal loss: the IoU is that of the box clipped to the first image of the
+    # batch, as in the reference. False: to the box's own image.
+    foveabox.CLIP_TO_FIRST_IMAGE = True
 
 
 def _add_reppoints_keys(cfg: CfgNode) -> None:

@@ -94,6 +94,14 @@ def test_the_quality_is_that_of_the_box_within_the_first_image(build, image):
     assert losses["loss_cls"].item() == pytest.approx(expected / 3, rel=1e-5)
 
 
+@pytest.mark.parametrize("image, own_pixels", [(0, 15 * 15), (1, 28 * 28)])
+def test_by_key_the_quality_is_that_of_the_box_within_its_own_image(build, image, own_pixels):
+    model = build(CLS_LOSS="varifocal", CLIP_TO_FIRST_IMAGE=False)
+    losses = model.losses(*one_positive(model, image=image))
+    expected = (NEGATIVES * 0.75 * 0.25 + own_pixels / 1024) * math.log(2)
+    assert losses["loss_cls"].item() == pytest.approx(expected / 3, rel=1e-5)
+
+
 def test_quality_focal_loss_learns_the_same_quality(build):
     model = build(CLS_LOSS="quality_focal")
     losses = model.losses(*one_positive(model))

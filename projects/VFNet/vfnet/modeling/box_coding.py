@@ -77,4 +77,5 @@ def expected_distances(logits: Tensor, bins: Tensor) -> Tensor:
     Returns:
         (..., 4), in the unit of `bins`.
     """
-    return logits.unflatten(-1, (4, -1)).softmax(dim=-1) @ bins
+    probabilities = logits.float().unflatten(-1, (4, -1)).softmax(dim=-1)
+    return (probabilities * bins).sum(dim=-1)  # a matrix product would be in autocast's precision

@@ -33,14 +33,18 @@ class FoveaBox(LocationDetector):
     """
 
     @configurable
-    def __init__(self, *, base_edges: list[float], **shared: Any):
+    def __init__(self, *, base_edges: list[float], clip_to_first_image: bool, **shared: Any):
         """
         Args:
             base_edges: of each level, the distance whose logarithm is learnt as 0, in pixels.
+            clip_to_first_image: the quality that a positive learns is that of its box clipped to
+                the first image of the batch, as in the reference: a quirk of parity, by which a box
+                right of or below a smaller first image loses all of its IoU. False: to its own.
             shared: see `LocationDetector`.
         """
         super().__init__(**shared)
         self.base_edges = base_edges
+        self.clip_to_first_image = clip_to_first_image
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -60,6 +64,7 @@ class FoveaBox(LocationDetector):
                 fovea_match_batch, scale_ranges=foveabox.SCALE_RANGES, sigma=foveabox.SIGMA
             ),
             "base_edges": foveabox.BASE_EDGES,
+            "clip_to_first_image": foveabox.CLIP_TO_FIRST_IMAGE,
         }
 
     def points(self, features: list[Tensor]) -> Tensor:
@@ -71,7 +76,7 @@ class FoveaBox(LocationDetector):
         self, predictions: HeadOutput, points: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
         """`loss_cls` and `loss_box`, smooth L1 of the distances' logarithms."""
-        location = targets.index % len(points)  # (P,)
+        location, image = targets.index % len(points), targets.index // len(points)  # (P,)
         points, edges = points[location], self._edges(predictions, points)[location]
         predicted = flatten_levels(predictions.log_distances)[targets.index]  # (P, 4)
         wanted = boxes_to_distances(points, targets.boxes) / edges
@@ -79,7 +84,9 @@ class FoveaBox(LocationDetector):
         loss_box = smooth_l1_loss(predicted, wanted, SMOOTH_L1_BETA, reduction="sum")
 
         boxes = distances_to_boxes(points, edges * bounded_exp(predicted.detach()))
-        iou, _ = iou_and_giou(_within_first_image(boxes, targets), targets.boxes)
+        if self.clip_to_first_image:
+            image = torch.zeros_like(image)
+        iou, _ = iou_and_giou(_within(targets.image_sizes[image], boxes), targets.boxes)
         quality = iou.clamp(min=1e-6)  # 0 would turn a positive into a negative
         # Padding is background under every loss.
         everywhere = torch.ones_like(targets.valid)
@@ -112,11 +119,7 @@ class FoveaBox(LocationDetector):
         return at_locations(level_sizes(predictions.logits), self.base_edges, points.device)
 
 
-def _within_first_image(boxes: Tensor, targets: Targets) -> Tensor:
-    """Boxes (P, 4) clipped to the first image of the batch, whichever is theirs.
-
-    So the reference finds the quality that a positive learns (quirk of parity): a box that lies
-    right of or below a smaller first image loses all of its IoU.
-    """
-    limit = (targets.image_sizes[0] - 1).flip(0).repeat(2)
+def _within(image_sizes: Tensor, boxes: Tensor) -> Tensor:
+    """Boxes (P, 4) clipped to the pixels' centres of their images, whose (H, W) are (P, 2)."""
+    limit = (image_sizes - 1).flip(1).repeat(1, 2)
     return boxes.clamp(min=0).minimum(limit)
