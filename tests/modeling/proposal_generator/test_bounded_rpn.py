@@ -102,3 +102,8 @@ def test_losses_are_divided_by_the_anchors_that_are_sampled():
 def test_a_negative_bound_is_an_error():
     with pytest.raises(UserError, match="NEGATIVES_PER_POSITIVE must be 0 .* got -1"):
         build_rpn("MODEL.RPN.NEGATIVES_PER_POSITIVE", "-1")
+
+
+def test_thresholds_that_the_rule_does_not_know_are_an_error():
+    with pytest.raises(UserError, match="MODEL.RPN.IOU_THRESHOLDS must be two ascending numbers"):
+        build_rpn("MODEL.RPN.IOU_THRESHOLDS", "[0.7, 0.3]")

@@ -53,7 +53,7 @@ def max_iou_match(
 
 
 def build_max_iou_matcher(
-    thresholds: Sequence[float], labels: Sequence[int], *, prefix: str
+    thresholds: Sequence[float], labels: Sequence[int], *, prefix: str, best_from: float = 0.0
 ) -> IouMatcher:
     """`max_iou_match` by Detectron2's keys IOU_THRESHOLDS and IOU_LABELS.
 
@@ -62,6 +62,7 @@ def build_max_iou_matcher(
             number is both.
         labels: what Detectron2 calls the ranges between: [0, -1, 1] or [0, 1].
         prefix: of the keys, for messages, such as "MODEL.RETINANET".
+        best_from: see `max_iou_match`.
     """
     thresholds, labels = list(thresholds), list(labels)
     expected = {1: [0, 1], 2: [0, -1, 1]}
@@ -70,4 +71,9 @@ def build_max_iou_matcher(
             f"{prefix}.IOU_THRESHOLDS must be two ascending numbers with IOU_LABELS [0, -1, 1], or "
             f"one with [0, 1], got {thresholds} and {labels}"
         )
-    return partial(max_iou_match, negative_below=thresholds[0], positive_from=thresholds[-1])
+    return partial(
+        max_iou_match,
+        negative_below=thresholds[0],
+        positive_from=thresholds[-1],
+        best_from=best_from,
+    )

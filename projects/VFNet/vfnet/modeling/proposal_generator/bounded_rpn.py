@@ -1,6 +1,5 @@
 """Detectron2's RPN that learns as mmdet's, with a bound of negatives (Libra R-CNN's config)."""
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from detectron2.utils.memory import retry_if_cuda_oom
 from torch import Tensor
 
 from ...errors import UserError
-from ..matching.max_iou import max_iou_match
+from ..matching.max_iou import build_max_iou_matcher
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
@@ -52,13 +51,16 @@ class BoundedRPN(RPN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        low, high = cfg.MODEL.RPN.IOU_THRESHOLDS
+        rpn = cfg.MODEL.RPN
+        low = rpn.IOU_THRESHOLDS[0]
+        # First, since Detectron2's own matcher fails of wrong thresholds without a message.
+        matcher = build_max_iou_matcher(
+            rpn.IOU_THRESHOLDS, rpn.IOU_LABELS, prefix="MODEL.RPN", best_from=low
+        )
         return {
             **super().from_config(cfg, input_shape),
-            "anchor_matcher": partial(
-                max_iou_match, negative_below=low, positive_from=high, best_from=low
-            ),
-            "negatives_per_positive": cfg.MODEL.RPN.NEGATIVES_PER_POSITIVE,
+            "anchor_matcher": matcher,
+            "negatives_per_positive": rpn.NEGATIVES_PER_POSITIVE,
         }
 
     def _subsample_labels(self, label: Tensor) -> Tensor:
