@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,13 @@ def restore_catalogs():
     for catalog, content in zip((DatasetCatalog, MetadataCatalog), before):
         catalog.clear()
         catalog.update(content)
+
+
+@pytest.fixture(autouse=True)
+def restore_propagation():
+    """Let other tests capture what is logged, though Detectron2's `setup_logger` ends that."""
+    loggers = [logging.getLogger(name) for name in ("vfnet", "detectron2")]
+    before = [logger.propagate for logger in loggers]
+    yield
+    for logger, propagate in zip(loggers, before):
+        logger.propagate = propagate
