@@ -172,6 +172,7 @@ def _add_reppoints_keys(cfg: CfgNode) -> None:
     reppoints = dense_node(NUM_CONVS=3, BOX_LOSS_WEIGHT=0.5, NMS_THRESH_TEST=0.5)
     cfg.MODEL.REPPOINTS = reppoints
     reppoints.REFINED_BOX_LOSS_WEIGHT = 1.0
+    _add_missed_positive_key(reppoints)
     # A square number, the taps of a deformable convolution.
     reppoints.NUM_POINTS = 9
     reppoints.POINT_CHANNELS = 256
@@ -194,10 +195,18 @@ def _add_retinanet_keys(retinanet: CfgNode) -> None:
     retinanet.VARIFOCAL_GAMMA = 2.0
     retinanet.VARIFOCAL_IOU_WEIGHTED = True
     retinanet.QUALITY_FOCAL_BETA = 2.0
+    _add_missed_positive_key(retinanet)
     # What losses are divided by: "ema", Detectron2's moving average of the number of positives, or
     # "positives", those of this batch on this process (each image counts as one at least): mmdet's.
     retinanet.LOSS_NORMALIZER = "ema"
     _add_balanced_l1_keys(retinanet)
+
+
+def _add_missed_positive_key(node: CfgNode) -> None:
+    # The least quality that a positive learns by varifocal and quality focal loss. At 0, as in the
+    # reference, a positive whose box misses its ground truth learns to be background; 1e-6, as in
+    # VFNet, keeps it a positive.
+    node.QUALITY_MIN = 0.0
 
 
 def _add_balanced_l1_keys(node: CfgNode) -> None:

@@ -96,6 +96,14 @@ def test_a_box_that_misses_turns_its_positive_into_a_negative(build, cls_loss, n
     assert losses["loss_cls"].item() == pytest.approx(expected / 2, rel=1e-5)
 
 
+def test_by_key_a_box_that_misses_stays_a_positive(build):
+    """Under varifocal loss with the weight q = 1e-6: what is left are the negatives."""
+    model = build(CLS_LOSS="varifocal", QUALITY_MIN=1e-6)
+    losses = model.losses(*one_positive(model, box=(40.0, 40.0, 60.0, 60.0)))
+    expected = (NEGATIVES * 0.75 * 0.25 + 1e-6) * math.log(2)
+    assert losses["loss_cls"].item() == pytest.approx(expected / 2, rel=1e-5)
+
+
 @pytest.mark.parametrize("cls_loss", ["varifocal", "quality_focal", "focal"])
 def test_padding_and_what_is_neither_positive_nor_negative_learn_under_no_loss(build, cls_loss):
     model = build(CLS_LOSS=cls_loss)

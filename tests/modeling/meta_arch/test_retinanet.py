@@ -85,6 +85,16 @@ def test_a_positive_whose_box_misses_learns_background_but_under_focal_loss(name
         assert own == pytest.approx(other) and own > 0
 
 
+def test_by_key_a_positive_whose_box_misses_stays_one():
+    """The gradient of varifocal loss is q (p - q) with q at the minimum, 1e-6, over 5 positives."""
+    model = build(*ONE_ANCHOR, "MODEL.RETINANET.QUALITY_MIN", "1e-6")
+    scene = Scene(model, (64, 64))
+    scene.deltas[0][0, 0, 2, 2] = 3.0
+    losses = scene.losses([instances((64, 64), [[0, 0, 32, 32]], [1])])
+    (gradient,) = torch.autograd.grad(losses["loss_cls"], scene.logits[0])
+    assert gradient[0, 1, 2, 2].item() == pytest.approx(0.5e-6 / 5, rel=1e-3)
+
+
 @pytest.mark.parametrize("name", ["varifocal", "quality_focal", "focal"])
 def test_anchors_between_both_thresholds_take_no_part(name):
     model = build(*ONE_ANCHOR, "MODEL.RETINANET.CLS_LOSS", name)

@@ -29,14 +29,23 @@ class RepPoints(LocationDetector):
     """
 
     @configurable
-    def __init__(self, *, refined_box_loss_weight: float, base_scale: float, **shared: Any):
+    def __init__(
+        self,
+        *,
+        refined_box_loss_weight: float,
+        base_scale: float,
+        quality_min: float,
+        **shared: Any,
+    ):
         """As `LocationDetector`, whose `box_loss_weight` is the initial points'.
 
-        `base_scale` strides are the unit of the box losses.
+        `base_scale` strides are the unit of the box losses; `quality_min` is the least quality that
+        a positive learns.
         """
         super().__init__(**shared)
         self.refined_box_loss_weight = refined_box_loss_weight
         self.base_scale = base_scale
+        self.quality_min = quality_min
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -49,6 +58,7 @@ class RepPoints(LocationDetector):
             "matcher": partial(point_match_batch, base_scale=scale),
             "refined_box_loss_weight": reppoints.REFINED_BOX_LOSS_WEIGHT,
             "base_scale": scale,
+            "quality_min": reppoints.QUALITY_MIN,
         }
 
     def assign(
@@ -83,9 +93,9 @@ class RepPoints(LocationDetector):
 
         loss_init, _, samples_init = box_loss(predictions.points, targets.initial)
         loss_refined, boxes, samples = box_loss(predictions.refined_points, targets)
-        # The IoU is not kept above 0: a positive that misses its box is learnt as a negative, as in
-        # the reference (quirk of parity).
-        quality, _ = iou_and_giou(boxes, targets.boxes)
+        # At a minimum of 0 a positive that misses its box is learnt as a negative, as in the
+        # reference (quirk of parity).
+        quality = iou_and_giou(boxes, targets.boxes)[0].clamp(min=self.quality_min)
         loss_cls = self.classification_loss(
             flatten_levels(predictions.logits),
             Positives(targets.index, targets.classes, quality),

@@ -32,7 +32,7 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
     Network, keys and names of losses are Detectron2's. As in mmdet, anchors are matched by
     `max_iou_match`, those in an image's padding take no part, and boxes are clipped to the image
     before suppression. A positive whose box misses its ground truth has the IoU 0, which varifocal
-    and quality focal loss take for background.
+    and quality focal loss take for background, unless `quality_min` is above 0.
 
     Naming convention: N = images, A = anchors of all levels, K = classes, P = positives.
     """
@@ -45,12 +45,14 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
         cls_loss_weight: float,
         box_loss: DeltaLoss,
         normaliser: Normaliser,
+        quality_min: float,
         **detectron2: Any,
     ):
         """
         Args:
             classification_loss, box_loss, normaliser: see what builds them.
             cls_loss_weight: factor of `loss_cls`.
+            quality_min: the least quality that a positive learns.
             detectron2: see `RetinaNet`; its `anchor_matcher` is a `max_iou_match`.
         """
         super().__init__(**detectron2)
@@ -58,6 +60,7 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
         self.cls_loss_weight = cls_loss_weight
         self.box_loss = box_loss
         self.normaliser = normaliser
+        self.quality_min = quality_min
         self.candidate_rule = partial(
             best_pairs, score_threshold=self.test_score_thresh, topk=self.test_topk_candidates
         )
@@ -82,13 +85,10 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
                 prefix=prefix,
                 weights=node.BBOX_REG_WEIGHTS,
                 smooth_l1_beta=node.SMOOTH_L1_LOSS_BETA,
-                balanced_l1=(
-                    node.BALANCED_L1_ALPHA,
-                    node.BALANCED_L1_GAMMA,
-                    node.BALANCED_L1_BETA,
-                ),
+                balanced_l1=(node.BALANCED_L1_ALPHA, node.BALANCED_L1_GAMMA, node.BALANCED_L1_BETA),
             ),
             "normaliser": build_normaliser(node.LOSS_NORMALIZER, prefix=prefix),
+            "quality_min": node.QUALITY_MIN,
         }
 
     def forward_training(
@@ -117,6 +117,7 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
         logits, deltas = self._flatten(predictions)
         own_anchors, own_deltas = anchors[targets.index % len(anchors)], deltas[targets.index]
         quality, _ = iou_and_giou(self._boxes(own_deltas.detach(), own_anchors), targets.boxes)
+        quality = quality.clamp(min=self.quality_min)
         positives = Positives(targets.index, targets.classes, quality)
         loss_cls = self.classification_loss(logits, positives, targets.valid)
         loss_box = self.box_loss(own_deltas, own_anchors, targets.boxes)
