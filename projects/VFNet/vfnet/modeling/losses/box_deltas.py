@@ -41,30 +41,24 @@ def build_delta_loss(
     }
     of_boxes = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
     if name in of_deltas:
-        return partial(_compare_deltas, of_deltas[name], weights)
+        return partial(_loss_sum, of_deltas[name], weights, of_deltas=True)
     if name in of_boxes:
-        return partial(_compare_boxes, of_boxes[name], weights)
+        return partial(_loss_sum, of_boxes[name], weights, of_deltas=False)
     raise UserError(
         f"{prefix}.BBOX_REG_LOSS_TYPE must be one of {', '.join([*of_deltas, *of_boxes])}, "
         f"got {name!r}"
     )
 
 
-def _compare_deltas(
+def _loss_sum(
     loss: Callable[[Tensor, Tensor], Tensor],
     weights: tuple[float, ...],
     deltas: Tensor,
     anchors: Tensor,
     boxes: Tensor,
+    of_deltas: bool,
 ) -> Tensor:
-    return loss(deltas.float(), Box2BoxTransform(weights).get_deltas(anchors, boxes)).sum()
-
-
-def _compare_boxes(
-    loss: Callable[[Tensor, Tensor], Tensor],
-    weights: tuple[float, ...],
-    deltas: Tensor,
-    anchors: Tensor,
-    boxes: Tensor,
-) -> Tensor:
-    return loss(deltas_to_boxes(deltas.float(), anchors, weights), boxes).sum()
+    deltas = deltas.float()
+    if of_deltas:
+        return loss(deltas, Box2BoxTransform(weights).get_deltas(anchors, boxes)).sum()
+    return loss(deltas_to_boxes(deltas, anchors, weights), boxes).sum()

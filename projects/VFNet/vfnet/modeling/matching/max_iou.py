@@ -46,7 +46,7 @@ def max_iou_match(
         return gt_index, labels
     highest = ious.amax(dim=1, keepdim=True)
     is_best = (ious == highest) & (highest >= best_from)
-    box = torch.arange(len(ious), device=ious.device)[:, None]
+    box = torch.arange(len(ious), dtype=torch.int32, device=ious.device)[:, None]
     last_box = torch.where(is_best, box, -1).amax(dim=0)
     low_quality = last_box >= 0
     return torch.where(low_quality, last_box, gt_index), labels.masked_fill(low_quality, 1)

@@ -13,7 +13,7 @@ from ..heads.atss import ATSSHead, HeadOutput
 from ..locations import flatten_levels
 from ..losses.box import centerness, iou_and_giou
 from ..losses.classification import Positives
-from ..losses.normalisers import means_over_processes
+from ..losses.normalisers import means_over_processes, positives_of_batch
 from ..matching.atss import atss_match_batch
 from ..matching.targets import Targets
 from .dense import LocationDetector
@@ -71,8 +71,7 @@ class ATSS(LocationDetector):
         )
         weights = centerness(boxes_to_distances(points[location], targets.boxes))  # (P,)
 
-        # As in the reference, an image without a positive counts as one.
-        num_positive = targets.positives_of_images(len(points)).clamp(min=1).sum()
+        num_positive = positives_of_batch(targets.positives_of_images(len(points)))
         means = means_over_processes(num_positive, [weights, quality])
         positives, weight_sum = means[:2].clamp(min=1)
         self.record_positives(positives, means[2], targets)

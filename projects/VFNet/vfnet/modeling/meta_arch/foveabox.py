@@ -32,6 +32,8 @@ class FoveaBox(LocationDetector):
     the image does.
     """
 
+    varifocal_everywhere = True
+
     @configurable
     def __init__(self, *, base_edges: list[float], clip_to_first_image: bool, **shared: Any):
         """

@@ -16,7 +16,7 @@ from ..locations import flatten_levels
 from ..losses.box import iou_and_giou
 from ..losses.classification import Positives
 from ..losses.distribution import distribution_focal_loss
-from ..losses.normalisers import means_over_processes
+from ..losses.normalisers import means_over_processes, positives_of_batch
 from ..matching.atss import atss_match_batch
 from ..matching.targets import Targets
 from .dense import LocationDetector
@@ -63,14 +63,13 @@ class GFL(LocationDetector):
         distributions = flatten_levels(predictions.distributions)[targets.index]  # (P, 4 B)
         boxes = self._boxes(predictions, points, distributions, location)
         iou, giou = iou_and_giou(boxes, targets.boxes)
-        logits, scores = flatten_levels(predictions.logits), self.scores(predictions)
-        loss_cls = self.classification_loss(
-            scores if predictions.qualities else logits,
-            Positives(targets.index, targets.classes, iou.detach()),
-            targets.valid,
-        )
+        is_v2 = bool(predictions.qualities)
+        learnt = self.scores(predictions) if is_v2 else flatten_levels(predictions.logits)
+        positives = Positives(targets.index, targets.classes, iou.detach())
+        loss_cls = self.classification_loss(learnt, positives, targets.valid)
 
-        weights = scores.detach()[targets.index].amax(dim=1)  # (P,)
+        best = learnt.detach()[targets.index].float().amax(dim=1)  # (P,)
+        weights = best if is_v2 else best.sigmoid()
         loss_box = (weights * (1 - giou)).sum()
         strides = self.location_strides(predictions)[location]
         wanted = boxes_to_distances(points[location], targets.boxes) / strides  # (P, 4), strides
@@ -78,13 +77,12 @@ class GFL(LocationDetector):
         loss_dfl = distribution_focal_loss(distributions.unflatten(1, (4, -1)), wanted)
         loss_dfl = (weights * loss_dfl.mean(dim=1)).sum()
 
-        # As in the reference, an image without a positive counts as one.
-        num_positive = targets.positives_of_images(len(points)).clamp(min=1).sum()
+        num_positive = positives_of_batch(targets.positives_of_images(len(points)))
         means = means_over_processes(num_positive, [weights, iou.detach()])
-        positives, weight_sum = means[:2].clamp(min=1)
-        self.record_positives(positives, means[2], targets)
+        num_pos, weight_sum = means[:2].clamp(min=1)
+        self.record_positives(num_pos, means[2], targets)
         return {
-            "loss_cls": loss_cls * self.cls_loss_weight / positives,
+            "loss_cls": loss_cls * self.cls_loss_weight / num_pos,
             "loss_box": loss_box * self.box_loss_weight / weight_sum,
             "loss_dfl": loss_dfl * self.dfl_loss_weight / weight_sum,
         }

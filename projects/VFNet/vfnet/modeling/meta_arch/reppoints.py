@@ -15,6 +15,7 @@ from ..heads.reppoints import HeadOutput, RepPointsHead
 from ..locations import flatten_levels
 from ..losses.box import SMOOTH_L1_BETA, iou_and_giou
 from ..losses.classification import Positives
+from ..losses.normalisers import positives_of_batch
 from ..matching.points import point_match_batch, refined_targets
 from ..matching.targets import Targets
 from .dense import LocationDetector
@@ -87,8 +88,7 @@ class RepPoints(LocationDetector):
             boxes = self._boxes(predictions, chosen, points, location)
             pair = (boxes / units[location], targets.boxes / units[location])
             loss = smooth_l1_loss(*pair, SMOOTH_L1_BETA, reduction="sum")
-            # An image without a positive counts as one.
-            samples = targets.positives_of_images(len(points)).clamp(min=1).sum()
+            samples = positives_of_batch(targets.positives_of_images(len(points)))
             return loss, boxes.detach(), samples
 
         loss_init, _, samples_init = box_loss(predictions.points, targets.initial)
