@@ -10,11 +10,12 @@ ROUNDINGS := MACHINE=its-own OMP_NUM_THREADS=1 OMP_NUM_THREADS=4 \
 	ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 \
 	ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2
 
-.PHONY: help demo test lint portability setup clean
+.PHONY: help demo test test-extras lint portability setup clean
 
 help:
 	@echo "make demo    train a small VFNet on drawn shapes"
 	@echo "make test    run all tests"
+	@echo "make test-extras    install all extras, run the tests that need them"
 	@echo "make lint    check format, style and types"
 	@echo "make portability    run the tests of parity as other processors round"
 	@echo "make setup   make .venv ready, which all others do first"
@@ -23,9 +24,14 @@ help:
 demo: setup
 	$(VENV_PYTHON) demo/shapes.py
 
-# On networks as small as the tests' a second thread waits more than it computes.
+# On networks as small as the tests' a second thread waits more than it computes; a second process
+# does not.
 test: setup
-	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -n auto --dist loadfile
+
+test-extras: setup
+	$(VENV_PYTHON) -m pip install --quiet --no-build-isolation --editable ".[export,sahi,web,test-extras]"
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -m extra
 
 lint: setup
 	$(VENV_PYTHON) -m ruff format --check .

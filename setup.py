@@ -52,10 +52,25 @@ setup(
         "dev": [
             "mypy>=1.11",
             "pytest>=7",
+            # The tests on all cores, a file at a time.
+            "pytest-xdist",
             # One release series: another formats differently.
             "ruff~=0.17.0",
             # What tests/test_package.py builds the wheel with.
             "setuptools>=70.1",
         ],
+        "export": [
+            "nncf",
+            "onnx",
+            # The first whose DeformConv is that of torch's exporter.
+            "onnxscript>=0.7.1",
+            "onnxruntime>=1.25",
+            "openvino>=2026.1",
+        ],
+        "sahi": ["sahi"],
+        "web": ["gradio>=6,<7"],
+        # What the tests of the extras above need beside them.
+        "test-extras": ["playwright", "supervision"],
+        "docs": ["myst-parser", "sphinx"],
     },
 )
