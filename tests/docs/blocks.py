@@ -75,6 +75,14 @@ def commands(block: Block) -> Iterator[list[str]]:
                 words.append(word)
 
 
+def code_spans() -> Iterator[Block]:
+    """All code in the running text and in tables."""
+    for file, token in _tokens():
+        for child in token.children or ():
+            if child.type == "code_inline":
+                yield Block(file, (token.map or [0])[0] + 1, child.content)
+
+
 def _tokens() -> Iterator:
     parser = MarkdownIt("commonmark").enable("table")
     for path in DOCUMENTS:
