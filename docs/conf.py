@@ -19,6 +19,8 @@ extensions = [
 ]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["extensions"]
+# `x` in docstrings is code.
+default_role = "code"
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4

@@ -44,7 +44,7 @@ def _dense_section(keys: Sequence[Key]) -> str:
     names = ", ".join(f"`MODEL.{name}`" for name in DENSE)
     return (
         f"## Every dense detector\n\n{names} have these keys, each its own.\n\n"
-        f"{_table(('key', 'default', ''), rows)}"
+        f"{_table(('key', 'default', 'description'), rows)}"
     )
 
 
@@ -65,7 +65,7 @@ def _node_sections(keys: Sequence[Key]) -> list[str]:
             for key in own
         ]
         text = _text(about.get(node, ""))
-        sections.append(f"## {node}\n\n{text}\n\n{_table(('key', 'default', ''), rows)}")
+        sections.append(f"## {node}\n\n{text}\n\n{_table(('key', 'default', 'description'), rows)}")
     return sections
 
 
@@ -126,6 +126,7 @@ def _code(value: Any) -> str:
 
 def _text(comment: str) -> str:
     escaped = re.sub(r"([*<>|\\\[\]])", r"\\\1", comment)
+    escaped = re.sub(r"\b[A-Z][A-Z0-9]*(?:[._][A-Z0-9_]+)+\b", r"`\g<0>`", escaped)
     return re.sub(r"https?://[^\s()]+[^\s().,;]", r"<\g<0>>", escaped)
 
 
