@@ -22,8 +22,9 @@ exclude_patterns = ["extensions"]
 # `x` in docstrings is code.
 default_role = "code"
 
-myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
+# "--resume" stays what it is.
+smartquotes = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

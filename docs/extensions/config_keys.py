@@ -103,7 +103,7 @@ def _description(place: Place) -> str:
     """The comment right above the statement at a place, else the one behind it; "" for none."""
     lines, statements = _source(place.file)
     start, end, column = statements.get(place.line, (place.line, place.line, sys.maxsize))
-    above = []
+    above: list[str] = []
     for line in reversed(lines[: start - 1]):
         if not line.strip().startswith("#"):
             break

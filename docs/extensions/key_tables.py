@@ -1,16 +1,20 @@
 """Sphinx extension: the tables of docs/keys.md, in the place of their marker."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config_keys import Key, added_keys, differing_keys
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
-from sphinx.application import Sphinx
 
 from vfnet import get_cfg
+
+if TYPE_CHECKING:  # the tables alone need no Sphinx
+    from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
 MARKER = "<!-- keys -->"

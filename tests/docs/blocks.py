@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELL = ("sh", "bash", "shell", "console")
 # What a block without a language, or a code span, begins with if it is of shell commands.
-_PROGRAMS = re.compile(r"(\w+=\S+ )*(make|python[\d.]*|\.venv/bin/python|pip|git|export|torchrun)\b")
+_PROGRAMS = re.compile(
+    r"(\w+=\S+ )*(make|python[\d.]*|\.venv/bin/python|pip|git|export|torchrun)\b"
+)
 _SPANS = re.compile(r"(\w+=\S+ )*(make \w|(python|\.venv/bin/python) [\w./-]+)")
 
 

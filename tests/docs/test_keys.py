@@ -7,6 +7,8 @@ import config_keys
 import pytest
 from config_keys import Key, added_keys
 from detectron2.config import CfgNode
+from detectron2.config import get_cfg as get_detectron2_cfg
+from key_tables import key_tables
 
 from tests.docs.blocks import code_spans
 from vfnet import get_cfg
@@ -38,8 +40,6 @@ def names(node: CfgNode, prefix: str = "") -> set[str]:
 
 def test_every_key_of_the_project_is_listed_with_its_default():
     cfg, keys = get_cfg(), {key.name: key for key in added_keys()}
-    from detectron2.config import get_cfg as get_detectron2_cfg
-
     assert set(keys) == names(cfg) - names(get_detectron2_cfg())
     for name, key in keys.items():
         node = cfg
@@ -49,6 +49,16 @@ def test_every_key_of_the_project_is_listed_with_its_default():
         if not key.is_node:
             assert key.default == node, name
             assert len(key.description) > 10, name
+
+
+def test_the_tables_have_every_key_and_what_every_base_sets():
+    text = key_tables()
+    for key in added_keys():
+        name = key.name.rpartition(".")[2]
+        assert key.is_node or f"| `{name}` |" in text, key.name
+        assert not key.is_node or key.name in text, key.name
+    assert "| `SOLVER.BASE_LR` | `0.001` | `0.01` |" in text  # Detectron2's and Base-Dense.yaml's
+    assert '| `MODEL.META_ARCHITECTURE` | `"GeneralizedRCNN"` | `"VFNet"` |' in text
 
 
 def write_module(tmp_path: Path, body: str):
@@ -76,7 +86,9 @@ def test_a_description_stands_above_a_key_or_behind_it(tmp_path):
 
 
 def test_a_key_without_a_description_is_refused(tmp_path):
-    add = write_module(tmp_path, "    # One.\n    cfg.ONE = 1\n    cfg.TWO = 2\n    cfg.THREE = 3\n")
+    add = write_module(
+        tmp_path, "    # One.\n    cfg.ONE = 1\n    cfg.TWO = 2\n    cfg.THREE = 3\n"
+    )
     with pytest.raises(UserError, match=r"2 config keys .* TWO \(keys_of_a_test.py:4\), THREE"):
         added_keys(add)
 
@@ -107,7 +119,21 @@ def test_every_key_that_a_document_names_exists():
     unknown = [
         f"{span}: {key}"
         for span in code_spans()
-        for key in re.findall(r"(?<![\w./$-])[A-Z][A-Z0-9]*(?:[_.][A-Z0-9_]+)+(?![\w*./=-])", span.text)
+        for key in re.findall(
+            r"(?<![\w./$-])[A-Z][A-Z0-9]*(?:[_.][A-Z0-9_]+)+(?![\w*./=-])", span.text
+        )
         if key not in ends and key not in VARIABLES
     ]
     assert not unknown
+
+
+def test_every_value_that_a_document_gives_a_key_is_one_that_it_can_have():
+    """`SOLVER.AMP.ENABLED True`, in full."""
+    existing = {name for name in names(get_cfg()) if "." in name}
+    found = 0
+    for span in code_spans():
+        key, _, value = span.text.partition(" ")
+        if key in existing and value and not value.endswith("…"):
+            get_cfg().merge_from_list([key, value.strip('"')])
+            found += 1
+    assert found > 20

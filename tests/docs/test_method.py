@@ -67,11 +67,7 @@ def gradients(scale):
         model.zero_grad()
         loss.backward(retain_graph=True)
         found[name] = {
-            part: torch.stack([p.grad.norm() for p in module.parameters() if p.grad is not None])
-            .norm()
-            .item()
-            if any(p.grad is not None for p in module.parameters())
-            else 0.0
+            part: sum(p.grad.norm().item() for p in module.parameters() if p.grad is not None)
             for part, module in model.head.named_children()
         }
     return found
