@@ -16,6 +16,7 @@ _PROGRAMS = re.compile(
     r"(\w+=\S+ )*(make|python[\d.]*|\.venv/bin/python|pip|git|export|torchrun)\b"
 )
 _SPANS = re.compile(r"(\w+=\S+ )*(make \w|(python|\.venv/bin/python) [\w./-]+)")
+_IMPORT = re.compile(r"from [\w.]+ import |import [\w.]+\n")
 
 
 class Block(NamedTuple):
@@ -45,9 +46,10 @@ def shell_blocks() -> Iterator[Block]:
 
 
 def python_blocks() -> Iterator[Block]:
-    """All blocks of Python."""
+    """All blocks of Python, with that word or begun by an import."""
     for file, token in _tokens():
-        if token.type == "fence" and token.info.strip() == "python":
+        unnamed = token.type == "code_block" and _IMPORT.match(token.content)
+        if unnamed or (token.type == "fence" and token.info.strip() == "python"):
             yield Block(file, token.map[0] + 1, token.content)
 
 
