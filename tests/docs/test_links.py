@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def anchors(document: Path) -> set[str]:
     tokens = MarkdownIt("commonmark").parse(document.read_text(encoding="utf-8"))
     headings = [
         "".join(child.content for child in after.children)
-        for token, after in zip(tokens, tokens[1:])
+        for token, after in pairwise(tokens)
         if token.type == "heading_open"
     ]
     return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
