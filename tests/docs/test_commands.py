@@ -10,6 +10,8 @@ import itertools
 import re
 import runpy
 import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
@@ -17,6 +19,7 @@ import pytest
 from detectron2.config import CfgNode
 
 from tests.docs.blocks import ROOT, Block, commands, python_blocks, shell_blocks
+from tests.extras import MODULES
 from vfnet import get_cfg
 
 # The test that runs a script as its command does; those in benchmarks/ are run to measure.
@@ -25,10 +28,13 @@ RUN_BY = {
     "tools/average_checkpoints.py": "tests/tools/test_average_checkpoints.py",
     "tools/benchmark.py": "tests/tools/test_benchmark.py",
     "tools/convert_mmdet_checkpoint.py": "tests/tools/test_convert_mmdet_checkpoint.py",
+    "tools/draw_assignment.py": "tests/tools/test_draw_assignment.py",
     "tools/draw_predictions.py": "tests/tools/test_draw_predictions.py",
+    "tools/draw_star.py": "tests/tools/test_draw_star.py",
+    "tools/export.py": "tests/tools/test_export.py",
     "tools/model_table.py": "tests/tools/test_model_table.py",
     "tools/oracle.py": "tests/tools/test_oracle.py",
-    "tools/plot_training.py": "tests/tools/test_plot_training.py",
+    "tools/plot_run.py": "tests/tools/test_plot_run.py",
     "tools/voc_to_coco.py": "tests/tools/test_voc_to_coco.py",
     "train_net.py": "tests/train_net/test_runs.py",
 }
@@ -41,6 +47,7 @@ FOREIGN = {
     "sbatch",
     "source",
 }
+EXTRAS = {module for modules in MODULES.values() for module in modules}
 # Folders of what a run wrote, or of data that a reader has.
 WRITTEN = ("output/", "datasets/", "/path/to/")
 
@@ -189,7 +196,17 @@ def is_file_of_a_reader(text: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("block", python_blocks(), ids=str)
+def snippets() -> Iterator:
+    """The blocks of Python; those that import what an extra brings are marked, and need it."""
+    for block in python_blocks():
+        modules = re.findall(r"^(?:from|import) (\w+)", block.text, re.MULTILINE)
+        lacking = [name for name in modules if name in EXTRAS and find_spec(name) is None]
+        skip = pytest.mark.skipif(bool(lacking), reason=f"needs an extra: {', '.join(lacking)}")
+        marks = [skip, pytest.mark.extra] if EXTRAS & set(modules) else []
+        yield pytest.param(block, marks=marks, id=str(block))
+
+
+@pytest.mark.parametrize("block", snippets())
 def test_every_snippet_of_python_compiles_and_finds_what_it_imports(block: Block):
     """Those that need no file of the reader's are run whole."""
     tree = ast.parse(block.text)

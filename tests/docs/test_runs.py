@@ -17,7 +17,7 @@ CHEAP = (
     "demo/demo.py",
     "tools/convert_mmdet_checkpoint.py",
     "tools/draw_predictions.py",
-    "tools/plot_training.py",
+    "tools/plot_run.py",
 )
 
 
