@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 from collections import defaultdict
@@ -27,6 +28,7 @@ from .loading import (
     load_prediction_config,
     prepare_prediction,
 )
+from .slicing import SlicedDetector, Slicing, slicing_of
 
 __all__ = ["Predictor", "build_predictor", "class_names", "load_prediction_config"]
 
@@ -54,6 +56,7 @@ class Predictor:
         classes: Sequence[str | int] | None = None,
         max_detections: int | None = None,
         batch_size: int = 1,
+        slicing: Slicing | None = None,
     ):
         """
         Args:
@@ -69,6 +72,8 @@ class Predictor:
                 padded to the same size share a batch, so that each gives what it gives alone, but
                 for rounding: Detectron2 pads a batch to its largest picture, and group norms see
                 the padding.
+            slicing: looks at slices of the pictures, `batch_size` at once. None: as the config's
+                TEST.SLICE says, by default not.
 
         Raises:
             UserError: a value that cannot be; the config or the weights are missing, do not load
@@ -85,6 +90,13 @@ class Predictor:
             self._build(cfg, confidence_threshold, max_detections)
         class_ids = None if classes is None else _find_classes(classes, self.class_names)
         self._selection = Selection(confidence_threshold, class_ids, max_detections)
+        self._sliced: SlicedDetector | None = None
+        if slicing is not None and slicing.threshold is None:
+            slicing = dataclasses.replace(slicing, threshold=self._nms_threshold)
+        if slicing := slicing or self._own_slicing:
+            self._sliced = SlicedDetector(
+                self._predict_whole, slicing, batch_size, self._most_detections
+            )
 
     def _build(
         self, cfg: CfgNode, confidence_threshold: float | None, max_detections: int | None
@@ -96,6 +108,9 @@ class Predictor:
             most = max(max_detections, cfg.TEST.DETECTIONS_PER_IMAGE)
             cfg.TEST.DETECTIONS_PER_IMAGE = most
         self.class_names = class_names(cfg)
+        self._own_slicing, self._nms_threshold = slicing_of(cfg), detector_node(cfg).NMS_THRESH_TEST
+        most = max_detections or cfg.TEST.DETECTIONS_PER_IMAGE
+        self._most_detections = most if most >= 0 else None
         predictor = build_predictor(cfg)
         self._model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = predictor.model
         self._resize, self._input_format = predictor.aug, predictor.input_format
@@ -138,9 +153,14 @@ class Predictor:
     def _ahead(self) -> int:
         return 1 if self.batch_size == 1 else self.batch_size * _BATCHES_AHEAD
 
-    @torch.no_grad()
     def predict(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
         """Detect objects in images (H, W, 3) uint8, BGR, as they come; results in their order."""
+        if self._sliced is not None:
+            return [self._sliced(image) for image in images]
+        return self._predict_whole(images)
+
+    @torch.no_grad()
+    def _predict_whole(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
         results: dict[int, dict[str, Instances]] = {}
         waiting: dict[tuple[int, int], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for number, image in enumerate(images):
