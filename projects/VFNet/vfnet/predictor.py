@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,15 +21,20 @@ from torch import Tensor
 from . import model_zoo
 from .config import detector_node
 from .data.picture_input import PictureInput, load_picture
+from .data.sources import Skip, expand_sources, read_pictures
 from .engine import merge_overrides
 from .errors import UserError
 from .loading import (
     build_predictor,
+    category_ids,
     class_names,
     load_prediction_config,
     prepare_prediction,
 )
 from .slicing import SlicedDetector, Slicing, slicing_of
+from .utils.files import sha256
+from .utils.text import as_utf8
+from .utils.threads import read_ahead
 
 __all__ = ["Predictor", "build_predictor", "class_names", "load_prediction_config"]
 
@@ -43,8 +49,15 @@ class Predictor:
         predictor = Predictor("vfnet://vfnet_R50_1x", confidence_threshold=0.3)
         instances = predictor("picture.jpg")["instances"]
 
-    `class_names`: the name of each class, by its id.
+    `class_names`: the name of each class, by its id. `category_ids`: the ids of the classes in the
+    data set, where the config or its json knows them, else None.
     """
+
+    class_names: list[str]
+    category_ids: list[int] | None
+    _slicing: Slicing | None
+    _nms_threshold: float
+    _most_detections: int | None
 
     def __init__(
         self,
@@ -90,13 +103,12 @@ class Predictor:
             self._build(cfg, confidence_threshold, max_detections)
         class_ids = None if classes is None else _find_classes(classes, self.class_names)
         self._selection = Selection(confidence_threshold, class_ids, max_detections)
+        if slicing is not None:
+            self._slicing = slicing.with_threshold(self._nms_threshold)
         self._sliced: SlicedDetector | None = None
-        if slicing is not None and slicing.threshold is None:
-            slicing = dataclasses.replace(slicing, threshold=self._nms_threshold)
-        if slicing := slicing or self._own_slicing:
-            self._sliced = SlicedDetector(
-                self._predict_whole, slicing, batch_size, self._most_detections
-            )
+        if self._slicing is not None:
+            most = max_detections or self._most_detections
+            self._sliced = SlicedDetector(self._predict_whole, self._slicing, batch_size, most)
 
     def _build(
         self, cfg: CfgNode, confidence_threshold: float | None, max_detections: int | None
@@ -107,19 +119,23 @@ class Predictor:
         if max_detections is not None and cfg.TEST.DETECTIONS_PER_IMAGE >= 0:
             most = max(max_detections, cfg.TEST.DETECTIONS_PER_IMAGE)
             cfg.TEST.DETECTIONS_PER_IMAGE = most
-        self.class_names = class_names(cfg)
-        self._own_slicing, self._nms_threshold = slicing_of(cfg), detector_node(cfg).NMS_THRESH_TEST
-        most = max_detections or cfg.TEST.DETECTIONS_PER_IMAGE
-        self._most_detections = most if most >= 0 else None
+        self.class_names, self.category_ids = class_names(cfg), category_ids(cfg)
+        self._slicing, self._nms_threshold = slicing_of(cfg), detector_node(cfg).NMS_THRESH_TEST
+        self._most_detections = max(cfg.TEST.DETECTIONS_PER_IMAGE, 0) or None
         predictor = build_predictor(cfg)
         self._model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = predictor.model
         self._resize, self._input_format = predictor.aug, predictor.input_format
+        config = hashlib.sha256(cfg.dump().encode("utf-8")).hexdigest()
+        self._source = {**_describe_weights(cfg.MODEL.WEIGHTS), "config": config}
 
     def _open_exported(self, file: str) -> None:
         from .export import load_exported  # needs the extra `export`
 
         self._model = exported = load_exported(file)
-        self.class_names = list(exported.description.class_names)
+        self.class_names, self.category_ids = list(exported.description.class_names), None
+        self._source = _describe_weights(file)
+        self._slicing, self._nms_threshold = None, exported.description.iou_threshold
+        self._most_detections = exported.description.max_detections
         self._resize, self._input_format = exported.resize, exported.description.input_format
 
     def __call__(
@@ -142,16 +158,43 @@ class Predictor:
             return self.predict(load_picture(picture) for picture in pictures)
         return self.predict([load_picture(pictures)])[0]
 
-    def stream(self, sources: Iterable[PictureInput]) -> Iterator[tuple[str, dict[str, Instances]]]:
-        """Detect objects in pictures, one after the other -> (name, dict) of each, in order."""
-        sources = enumerate(sources)
-        while some := list(islice(sources, self._ahead)):
-            names = [_name(picture, number) for number, picture in some]
-            yield from zip(names, self.predict(load_picture(picture) for _, picture in some))
+    def stream(
+        self, sources: PictureInput | Iterable[PictureInput], skip: Skip | None = None
+    ) -> Iterator[tuple[str, dict[str, Instances]]]:
+        """Detect objects in many pictures; the next ones are read while the model computes.
+
+        Args:
+            sources: pictures as above, folders of pictures, patterns, and videos: one or many,
+                which may come without end.
+            skip: called with the name and the error of what cannot be read, which is left out.
+                None: its error is raised.
+
+        Yields:
+            the name (see `Picture`) and the dict of each picture and each frame, in their order.
+
+        Raises:
+            UserError: a source is not there or, without `skip`, cannot be read.
+        """
+        read = read_pictures(expand_sources(sources), skip)
+        pictures = read_ahead(read, self.pictures_ahead)
+        while some := list(islice(pictures, self.pictures_ahead)):
+            results = self.predict(picture.image for picture in some)
+            yield from zip((picture.name for picture in some), results)
 
     @property
-    def _ahead(self) -> int:
-        return 1 if self.batch_size == 1 else self.batch_size * _BATCHES_AHEAD
+    def pictures_ahead(self) -> int:
+        """How many pictures `stream` looks at together, for batches of one size among them."""
+        if self.batch_size == 1 or self._sliced is not None:
+            return 1
+        return self.batch_size * _BATCHES_AHEAD
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the results depend on, as json can hold it."""
+        selection = dict(zip(("confidence threshold", "classes", "maximum"), self._selection))
+        slices = self._slicing and dataclasses.asdict(self._slicing)
+        names = list(map(as_utf8, self.class_names))
+        return {**self._source, **selection, "class names": names, "slices": slices}
 
     def predict(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
         """Detect objects in images (H, W, 3) uint8, BGR, as they come; results in their order."""
@@ -290,5 +333,5 @@ def _find_classes(classes: Sequence[str | int], names: Sequence[str]) -> list[in
     return found
 
 
-def _name(picture: PictureInput, number: int) -> str:
-    return os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else str(number)
+def _describe_weights(weights: str) -> dict[str, Any]:
+    return {"weights": weights, "sha256": sha256(weights) if os.path.isfile(weights) else None}
