@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import os
@@ -30,6 +31,7 @@ from .loading import (
     load_prediction_config,
     prepare_prediction,
 )
+from .slicing import SlicedDetector, Slicing, slicing_of
 from .utils.files import sha256
 from .utils.text import as_utf8
 from .utils.threads import read_ahead
@@ -53,6 +55,9 @@ class Predictor:
 
     class_names: list[str]
     category_ids: list[int] | None
+    _slicing: Slicing | None
+    _nms_threshold: float
+    _most_detections: int | None
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class Predictor:
         classes: Sequence[str | int] | None = None,
         max_detections: int | None = None,
         batch_size: int = 1,
+        slicing: Slicing | None = None,
     ):
         """
         Args:
@@ -79,6 +85,8 @@ class Predictor:
                 padded to the same size share a batch, so that each gives what it gives alone, but
                 for rounding: Detectron2 pads a batch to its largest picture, and group norms see
                 the padding.
+            slicing: looks at slices of the pictures, `batch_size` at once. None: as the config's
+                TEST.SLICE says, by default not.
 
         Raises:
             UserError: a value that cannot be; the config or the weights are missing, do not load
@@ -95,6 +103,12 @@ class Predictor:
             self._build(cfg, confidence_threshold, max_detections)
         class_ids = None if classes is None else _find_classes(classes, self.class_names)
         self._selection = Selection(confidence_threshold, class_ids, max_detections)
+        if slicing is not None:
+            self._slicing = slicing.with_threshold(self._nms_threshold)
+        self._sliced: SlicedDetector | None = None
+        if self._slicing is not None:
+            most = max_detections or self._most_detections
+            self._sliced = SlicedDetector(self._predict_whole, self._slicing, batch_size, most)
 
     def _build(
         self, cfg: CfgNode, confidence_threshold: float | None, max_detections: int | None
@@ -106,6 +120,8 @@ class Predictor:
             most = max(max_detections, cfg.TEST.DETECTIONS_PER_IMAGE)
             cfg.TEST.DETECTIONS_PER_IMAGE = most
         self.class_names, self.category_ids = class_names(cfg), category_ids(cfg)
+        self._slicing, self._nms_threshold = slicing_of(cfg), detector_node(cfg).NMS_THRESH_TEST
+        self._most_detections = max(cfg.TEST.DETECTIONS_PER_IMAGE, 0) or None
         predictor = build_predictor(cfg)
         self._model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = predictor.model
         self._resize, self._input_format = predictor.aug, predictor.input_format
@@ -118,6 +134,8 @@ class Predictor:
         self._model = exported = load_exported(file)
         self.class_names, self.category_ids = list(exported.description.class_names), None
         self._source = _describe_weights(file)
+        self._slicing, self._nms_threshold = None, exported.description.iou_threshold
+        self._most_detections = exported.description.max_detections
         self._resize, self._input_format = exported.resize, exported.description.input_format
 
     def __call__(
@@ -166,17 +184,26 @@ class Predictor:
     @property
     def pictures_ahead(self) -> int:
         """How many pictures `stream` looks at together, for batches of one size among them."""
-        return 1 if self.batch_size == 1 else self.batch_size * _BATCHES_AHEAD
+        if self.batch_size == 1 or self._sliced is not None:
+            return 1
+        return self.batch_size * _BATCHES_AHEAD
 
     @property
     def settings(self) -> dict[str, Any]:
         """What the results depend on, as json can hold it."""
         selection = dict(zip(("confidence threshold", "classes", "maximum"), self._selection))
-        return {**self._source, **selection, "class names": list(map(as_utf8, self.class_names))}
+        slices = self._slicing and dataclasses.asdict(self._slicing)
+        names = list(map(as_utf8, self.class_names))
+        return {**self._source, **selection, "class names": names, "slices": slices}
 
-    @torch.no_grad()
     def predict(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
         """Detect objects in images (H, W, 3) uint8, BGR, as they come; results in their order."""
+        if self._sliced is not None:
+            return [self._sliced(image) for image in images]
+        return self._predict_whole(images)
+
+    @torch.no_grad()
+    def _predict_whole(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
         results: dict[int, dict[str, Instances]] = {}
         waiting: dict[tuple[int, int], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for number, image in enumerate(images):
