@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
 from vfnet import get_cfg
+from vfnet.errors import UserError
 
 if TYPE_CHECKING:  # the tables alone need no Sphinx
     from sphinx.application import Sphinx
@@ -135,8 +136,14 @@ def _text(comment: str) -> str:
 
 
 def _fill_in(app: Sphinx, docname: str, source: list[str]) -> None:
-    if MARKER in source[0]:
+    if MARKER not in source[0]:
+        return
+    try:
         source[0] = source[0].replace(MARKER, key_tables())
+    except UserError as error:
+        from sphinx.errors import SphinxError
+
+        raise SphinxError(str(error)) from None  # which Sphinx prints without a traceback
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -169,11 +169,11 @@ def _add_slice_keys(test: CfgNode) -> None:
     # Look at the whole picture too, for objects that no slice holds.
     test.SLICE.FULL_PICTURE = True
     # What becomes of detections of a class that overlap: "nms", the best stays; "greedy_nmm", the
-    # box around the best and all that overlap it; "nmm", the box around a chain of them. Overlap is
-    # "iou", or "ios": intersection over the smaller area; from MERGE_THRESH on, where 0 is the
-    # detector's own NMS_THRESH_TEST.
+    # box around the best and all that overlap it; "nmm", the box around a chain of them.
     test.SLICE.MERGE = "nms"
+    # How overlap is measured: "iou", or "ios", intersection over the smaller area.
     test.SLICE.MERGE_METRIC = "iou"
+    # From which overlap on; 0: the detector's own NMS_THRESH_TEST.
     test.SLICE.MERGE_THRESH = 0.0
     # Slices that the detector is given at once.
     test.SLICE.BATCH_SIZE = 4
