@@ -42,7 +42,7 @@ lint: setup
 # A warning, such as a link to nothing or a key without a description, fails it.
 docs: setup
 	$(VENV_PYTHON) -m pip install --quiet --no-build-isolation --editable ".[docs]"
-	$(VENV_PYTHON) -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	$(VENV_PYTHON) -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
 	@echo "The documentation: build/docs/index.html"
 
 portability: setup

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def _dense_section(keys: Sequence[Key]) -> str:
 
 
 def _node_sections(keys: Sequence[Key]) -> list[str]:
-    """A section for each node, without what all dense detectors have."""
+    """A section for each node, the detectors' first, without what all dense detectors have."""
     shared = set.intersection(*(set(_under(keys, f"MODEL.{name}")) for name in DENSE))
     parents: dict[str, list[Key]] = {}
     for key in keys:
@@ -64,7 +65,7 @@ def _node_sections(keys: Sequence[Key]) -> list[str]:
             parents.setdefault(node, []).append(key)
     about = {key.name: key.description for key in keys if key.is_node}
     sections = []
-    for node, own in parents.items():
+    for node, own in sorted(parents.items(), key=lambda item: not _is_dense(item[0])):
         rows = [
             (f"`{key.name.rpartition('.')[2]}`", _code(key.default), _text(key.description))
             for key in own
@@ -72,6 +73,10 @@ def _node_sections(keys: Sequence[Key]) -> list[str]:
         text = _text(about.get(node, ""))
         sections.append(f"## {node}\n\n{text}\n\n{_table(('key', 'default', 'description'), rows)}")
     return sections
+
+
+def _is_dense(node: str) -> bool:
+    return node.startswith("MODEL.") and node.split(".")[1] in DENSE
 
 
 def _detectron2_sections() -> list[str]:
@@ -141,9 +146,8 @@ def _fill_in(app: Sphinx, docname: str, source: list[str]) -> None:
     try:
         source[0] = source[0].replace(MARKER, key_tables())
     except UserError as error:
-        from sphinx.errors import SphinxError
-
-        raise SphinxError(str(error)) from None  # which Sphinx prints without a traceback
+        # A warning fails `make docs`, in one line; an error would come with Sphinx's report.
+        logging.getLogger("sphinx.ext.key_tables").warning(str(error))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
