@@ -1,7 +1,7 @@
 """Every command in the documents is one that the project takes.
 
 Each is parsed by the parser of its own tool, its configs exist, and its keys have values that they
-can have. What a tool does is another test's, which `RUN_BY` names.
+can have. What a tool does is another test's, which mirrors it (`run_by`).
 """
 
 import argparse
@@ -22,22 +22,6 @@ from tests.docs.blocks import ROOT, Block, commands, python_blocks, shell_blocks
 from tests.extras import MODULES
 from vfnet import get_cfg
 
-# The test that runs a script as its command does; those in benchmarks/ are run to measure.
-RUN_BY = {
-    "demo/demo.py": "tests/test_demo.py",
-    "tools/average_checkpoints.py": "tests/tools/test_average_checkpoints.py",
-    "tools/benchmark.py": "tests/tools/test_benchmark.py",
-    "tools/convert_mmdet_checkpoint.py": "tests/tools/test_convert_mmdet_checkpoint.py",
-    "tools/draw_assignment.py": "tests/tools/test_draw_assignment.py",
-    "tools/draw_predictions.py": "tests/tools/test_draw_predictions.py",
-    "tools/draw_star.py": "tests/tools/test_draw_star.py",
-    "tools/export.py": "tests/tools/test_export.py",
-    "tools/model_table.py": "tests/tools/test_model_table.py",
-    "tools/oracle.py": "tests/tools/test_oracle.py",
-    "tools/plot_run.py": "tests/tools/test_plot_run.py",
-    "tools/voc_to_coco.py": "tests/tools/test_voc_to_coco.py",
-    "train_net.py": "tests/train_net/test_runs.py",
-}
 # Programs that are not the project's.
 FOREIGN = {
     "#!/bin/bash",
@@ -76,8 +60,8 @@ def parse(script: str, arguments: list[str]) -> argparse.Namespace:
 
 def check_script(script: str, arguments: list[str]) -> None:
     assert (ROOT / script).is_file(), f"there is no {script}"
-    if not script.startswith("benchmarks/"):
-        assert script in RUN_BY, f"{script} has no test in RUN_BY"
+    # What is in benchmarks/ is run to measure.
+    assert script.startswith("benchmarks/") or run_by(script), f"no test runs {script}"
     arguments = [word for given in arguments for word in braces(given)]
     for word in arguments:
         if word.endswith((".yaml", ".yml")) and not word.startswith(WRITTEN):
@@ -98,6 +82,18 @@ def check_keys(files: list[str], pairs: list[str]) -> None:
         if not file.startswith(WRITTEN):
             cfg.merge_from_file(str(ROOT / file))
     cfg.merge_from_list(pairs)
+
+
+def run_by(script: str) -> list[Path]:
+    """The tests that run a script as its command does: they are called as it, and name it."""
+    path = Path(script)
+    places = [
+        ROOT / "tests" / path.stem,
+        ROOT / "tests" / f"test_{path.stem}.py",
+        ROOT / "tests" / path.parent / f"test_{path.stem}.py",
+    ]
+    files = [file for place in places for file in [place, *place.glob("*.py")] if file.is_file()]
+    return [file for file in files if path.stem in file.read_text(encoding="utf-8")]
 
 
 def braces(word: str) -> list[str]:
@@ -163,12 +159,6 @@ def check(words: list[str]) -> None:
 def test_the_project_takes_every_command(block: Block):
     for words in commands(block):
         check(words)
-
-
-@pytest.mark.parametrize("script", RUN_BY)
-def test_every_script_is_run_by_a_test(script):
-    name = Path(script).stem
-    assert name in (ROOT / RUN_BY[script]).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
