@@ -38,7 +38,7 @@ __all__ = ["Predictor", "build_predictor", "class_names", "load_prediction_confi
 
 EXPORTED_SUFFIXES = (".onnx", ".xml")
 # Batches of pictures that `stream` reads before it predicts: among so many, some have one size.
-_BATCHES_AHEAD = 4
+_BATCHES_AHEAD = 2
 
 
 class Predictor:
@@ -109,15 +109,15 @@ class Predictor:
         predictor = build_predictor(cfg)
         self._model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = predictor.model
         self._resize, self._input_format = predictor.aug, predictor.input_format
-        config = hashlib.sha256(cfg.dump().encode("utf-8")).hexdigest()
-        self._source = {**_describe_weights(cfg.MODEL.WEIGHTS), "config": config}
+        self._weights = cfg.MODEL.WEIGHTS
+        self._config_hash = hashlib.sha256(cfg.dump().encode("utf-8")).hexdigest()
 
     def _open_exported(self, file: str) -> None:
         from .export import load_exported  # needs the extra `export`
 
         self._model = exported = load_exported(file)
         self.class_names, self.category_ids = list(exported.description.class_names), None
-        self._source = _describe_weights(file)
+        self._weights, self._config_hash = file, None
         self._resize, self._input_format = exported.resize, exported.description.input_format
 
     def __call__(
@@ -171,8 +171,14 @@ class Predictor:
     @property
     def settings(self) -> dict[str, Any]:
         """What the results depend on, as json can hold it."""
-        selection = dict(zip(("confidence threshold", "classes", "maximum"), self._selection))
-        return {**self._source, **selection, "class names": list(map(as_utf8, self.class_names))}
+        file = self._weights
+        return {
+            "weights": file,
+            "sha256 of the weights": sha256(file) if os.path.isfile(file) else None,
+            "sha256 of the config": self._config_hash,
+            "class names": [as_utf8(name) for name in self.class_names],
+            **self._selection._asdict(),
+        }
 
     @torch.no_grad()
     def predict(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
@@ -304,7 +310,3 @@ def _find_classes(classes: Sequence[str | int], names: Sequence[str]) -> list[in
             )
         found.append(by_word[word])
     return found
-
-
-def _describe_weights(weights: str) -> dict[str, Any]:
-    return {"weights": weights, "sha256": sha256(weights) if os.path.isfile(weights) else None}
