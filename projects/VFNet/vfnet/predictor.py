@@ -51,6 +51,7 @@ class Predictor:
 
     class_names: list[str]
     category_ids: list[int] | None
+    _config_hash: str | None
 
     def __init__(
         self,
