@@ -17,6 +17,7 @@ from torch import multiprocessing as mp
 
 from ..errors import UserError
 from ..utils.quiet import ignore_known_warnings
+from ..utils.text import printable
 from .job_variables import complete_job_variables, is_torchrun
 
 # Characters; the messages of eight processes fit into a pipe of 64 KiB.
@@ -126,6 +127,8 @@ def choose_device(device: str, num_gpus: int) -> str:
 def report_errors() -> Iterator[None]:
     """Turn a `UserError` into one line `error: ...` on stderr and exit status 1.
 
+    What names in it may hold, such as a line's end or a terminal's control, is escaped.
+
     Of the processes that `torchrun` started on a machine, only the first to fail prints. Known
     warnings of dependencies do not reach the terminal.
     """
@@ -134,7 +137,7 @@ def report_errors() -> Iterator[None]:
         yield
     except UserError as error:
         if _first_to_report():
-            print(f"error: {_message(error)}", file=sys.stderr, flush=True)
+            print(f"error: {printable(_message(error))}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
 
 
