@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
 from ..config import get_cfg
+from ..data.checks.pictures import limit_pixels
 from ..errors import UserError
 
 # What yacs raises; the last two where it takes a value for an expression nested without end.
@@ -21,6 +22,8 @@ def load_config(
     config_file: str, overrides: Sequence[str] = (), override_files: Sequence[str] = ()
 ) -> CfgNode:
     """Return VFNet's defaults, overwritten by yaml files in turn and then by KEY VALUE pairs.
+
+    From then on this process reads pictures of up to INPUT.MAX_PIXELS.
 
     Args:
         config_file: path of the config.
@@ -47,6 +50,7 @@ def load_config(
         cfg.merge_from_list(list(overrides))
     except _MERGE_ERRORS as error:
         raise UserError(f"command line: {_explain(error)}") from None
+    limit_pixels(cfg.INPUT.MAX_PIXELS)
     return cfg
 
 
