@@ -81,10 +81,10 @@ def check_images(records: Sequence[dict[str, Any]]) -> str:
     return describe_turned(turned)
 
 
-def inspect_pictures(records: Sequence[dict[str, Any]]) -> Inspection:
-    """Read the headers of the pictures of dataset dicts."""
+def inspect_pictures(records: Sequence[dict[str, Any]], decode: bool = False) -> Inspection:
+    """Read the headers of the pictures of dataset dicts; with `decode` all their pixels too."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(_inspect, records))
+        found = list(pool.map(lambda record: _inspect(record, decode), records))
     return Inspection(
         [item for item in found if isinstance(item, PictureError)],
         [str(r["file_name"]) for r, item in zip(records, found) if item in _TURNED],
@@ -187,10 +187,10 @@ def _deep_mode(image: Image.Image) -> str:
     return raw if isinstance(raw, str) and ";16" in raw else ""
 
 
-def _inspect(record: dict[str, Any]) -> PictureError | int:
+def _inspect(record: dict[str, Any], decode: bool) -> PictureError | int:
     """What is wrong with a record's picture, else its exif orientation."""
     try:
-        size, orientation = _read_header(record["file_name"])
+        size, orientation = _read_header(record["file_name"], decode)
     except PictureError as error:
         return error
     expected = (record.get("width", size[0]), record.get("height", size[1]))
@@ -210,12 +210,14 @@ def _inspect(record: dict[str, Any]) -> PictureError | int:
     return PictureError("of another size", text)
 
 
-def _read_header(file_name: str) -> tuple[tuple[int, int], int]:
+def _read_header(file_name: str, decode: bool = False) -> tuple[tuple[int, int], int]:
     """Return (width, height) of a picture once upright, and its exif orientation (1: upright)."""
     try:
         with open_picture(file_name) as image:
             orientation = _orientation(image)
             width, height = image.size
+            if decode:
+                image.load()
             return ((height, width) if orientation in _SWAPPED else (width, height)), orientation
     except UserError:
         raise
