@@ -10,6 +10,7 @@ warning too, as runs with DATASETS.STRICT refuse most of these.
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from vfnet.engine import report_errors  # isort: skip
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
@@ -88,7 +90,7 @@ def class_table(boxes: Boxes, names: Sequence[str]) -> str:
 def assignment_table(assignments: Sequence[Assignment]) -> str:
     """The share of the objects of each size that no location learns, for each short edge."""
     rows = []
-    for low, high in zip(SIDES, SIDES[1:]):
+    for low, high in itertools.pairwise(SIDES):
         row = [f"{low} to {high} px" if np.isfinite(high) else f"from {low} px"]
         for item in assignments:
             own = (item.sides >= low) & (item.sides < high)
@@ -124,7 +126,8 @@ def draw_sizes(boxes: Boxes, names: Sequence[str], num_pictures: int) -> Figure:
     counts = np.bincount(boxes.classes, minlength=len(names))
     order = np.argsort(-counts, kind="stable")
     shown = order[:COLOURED_CLASSES] if len(order) > COLOURED_CLASSES + 1 else order
-    labels = [f"{names[c]} ({counts[c]})" for c in shown]
+    # A $ would begin a formula.
+    labels = [f"{names[c]} ({counts[c]})".replace("$", r"\$") for c in shown]
     groups = [boxes.classes == c for c in shown]
     if len(shown) < len(order):
         groups.append(~np.isin(boxes.classes, shown))
@@ -144,7 +147,7 @@ def draw_sizes(boxes: Boxes, names: Sequence[str], num_pictures: int) -> Figure:
     return figure
 
 
-def _histogram(axes, values: Sequence[np.ndarray], labels: Sequence[str]) -> None:
+def _histogram(axes: Axes, values: Sequence[np.ndarray], labels: Sequence[str]) -> None:
     """A stacked histogram over powers of two."""
     everything = np.log2(np.concatenate(values))
     low, high = np.floor(everything.min()), np.ceil(everything.max() + 1e-9)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Convert a YOLO data set to json files in COCO's detection format.
 
-    tools/yolo_to_coco.py --data data.yaml --output FOLDER     # FOLDER/train.json, val.json, …
-    tools/yolo_to_coco.py --images images --classes cat,dog --output all.json
-    tools/yolo_to_coco.py --images images --classes cat,dog --split 0.8 --output FOLDER
+tools/yolo_to_coco.py --data data.yaml --output FOLDER     # FOLDER/train.json, val.json, …
+tools/yolo_to_coco.py --images images --classes cat,dog --output all.json
+tools/yolo_to_coco.py --images images --classes cat,dog --split 0.8 --output FOLDER
 """
 
 import argparse

@@ -1,12 +1,11 @@
-import hashlib
-import json
 import logging
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vfnet.data.datasets.to_coco import LabelledImage, split_by_hash, to_coco, write_json
+from vfnet.data.datasets.to_coco import LabelledImage, to_coco
 from vfnet.data.datasets.voc import read_voc
 from vfnet.errors import UserError
 
@@ -175,26 +174,21 @@ def test_another_treatment_of_difficult_objects_is_an_error():
         to_coco([], difficult="ignore")
 
 
-def test_the_split_follows_the_hash_of_the_names():
-    content = to_coco([LabelledImage(f"{i}.jpg", 9, 9, []) for i in range(10)], classes=["cat"])
-    train, val = split_by_hash(content, 0.8)
-    order = sorted(range(10), key=lambda i: hashlib.sha1(f"{i}.jpg".encode()).hexdigest())
-    assert {i["file_name"] for i in val["images"]} == {f"{i}.jpg" for i in order[8:]}
-    assert len(train["images"]) == 8 and train["categories"] == content["categories"]
-    assert [i["id"] for i in train["images"]] == sorted(i["id"] for i in train["images"])
+@pytest.mark.parametrize("suffix", [".TIF", ".Jpg", ".webp"])
+def test_suffixes_count_in_any_case(folder, suffix):
+    add(folder, "a", ("cat", 1, 2, 11, 22), filename=f"a{suffix}")
+    (image,) = read(folder)
+    assert image.file_name == f"a{suffix}"
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 1.0, 7.0])
-def test_a_split_needs_both_sides(share):
-    content = to_coco([LabelledImage(f"{i}.jpg", 9, 9, []) for i in range(10)], classes=["cat"])
-    with pytest.raises(UserError, match="both sides need at least one"):
-        split_by_hash(content, share)
+def test_what_macos_adds_is_no_annotation(folder, caplog):
+    add(folder, "a", ("cat", 1, 2, 11, 22))
+    (folder / "Annotations" / "._a.xml").write_bytes(b"\0")
+    (folder / "JPEGImages" / "._a.jpg").write_bytes(b"\0")
+    assert [image.file_name for image in read(folder)] == ["a.jpg"] and not caplog.records
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
-    file = tmp_path / "new" / "a.json"
-    write_json({"a": 1}, file)
-    with pytest.raises(TypeError):
-        write_json({"a": object()}, file)
-    assert json.loads(file.read_text()) == {"a": 1}
-    assert [path.name for path in file.parent.iterdir()] == ["a.json"]
+def test_a_pipe_is_no_annotation(folder):
+    os.mkfifo(folder / "Annotations" / "a.xml")
+    with pytest.raises(UserError, match=r"a\.xml is no regular file"):
+        read(folder)

@@ -64,7 +64,8 @@ def _build(cfg: CfgNode) -> LocationDetector:
         model = build_model(cfg)
     if not isinstance(model, LocationDetector):
         raise UserError(
-            f"{cfg.MODEL.META_ARCHITECTURE} does not assign boxes to locations as VFNet's family does"
+            f"{cfg.MODEL.META_ARCHITECTURE} does not assign boxes to locations, as VFNet's family "
+            "does"
         )
     return model
 
@@ -75,9 +76,7 @@ def _match(
     """Whether a location learns each box of some pictures -> (M,) bool."""
     divisibility = max(model.backbone.size_divisibility, 1)
     padded = [-(-max(sides) // divisibility) * divisibility for sides in zip(*sizes)]
-    feature_sizes = [
-        (-(-padded[0] // stride), -(-padded[1] // stride)) for stride in model.strides
-    ]
+    feature_sizes = [(-(-padded[0] // stride), -(-padded[1] // stride)) for stride in model.strides]
     valid = own_sizes_of_batch(
         sizes, feature_sizes, model.strides, divisibility, torch.device("cpu")
     )

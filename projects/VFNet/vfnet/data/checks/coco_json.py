@@ -10,7 +10,6 @@ from ...errors import UserError
 from ...utils.text import is_printable
 from .report import name_first
 
-
 _UNPRINTABLE = "control characters or halves of characters"
 
 

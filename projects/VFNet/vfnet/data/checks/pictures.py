@@ -58,7 +58,7 @@ def limit_pixels(max_pixels: int) -> None:
     if not isinstance(max_pixels, int) or max_pixels < 1:
         raise UserError(f"INPUT.MAX_PIXELS has to be a positive integer; got {max_pixels!r}")
     # Pillow refuses what has more than twice its own limit.
-    Image.MAX_IMAGE_PIXELS = max_pixels / 2
+    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
 
 
 def check_images(records: Sequence[dict[str, Any]]) -> str:
@@ -93,9 +93,10 @@ def inspect_pictures(records: Sequence[dict[str, Any]], decode: bool = False) ->
 
 def describe_problems(problems: Sequence[PictureError], count: int) -> str:
     """Say which of `count` pictures cannot be used."""
+    named = name_first([str(problem) for problem in problems])
     return (
-        f"{len(problems)} of {count} pictures cannot be used: {name_first(list(map(str, problems)))}"
-        ". Fix the files, or take the images out of the data set"
+        f"{len(problems)} of {count} pictures cannot be used: {named}. Fix the files, or take the "
+        "images out of the data set"
     )
 
 
@@ -168,10 +169,10 @@ def _open(file: Any, name: str) -> Image.Image:
     try:
         return Image.open(file)
     except Image.DecompressionBombError as error:
-        pixels, limit = re.findall(r"\d[\d.]*", str(error))[:2]
+        pixels, limit = re.findall(r"\d+", str(error))[:2]
         raise PictureError(
             "too large",
-            f"{name} has {pixels} pixels, and INPUT.MAX_PIXELS is {float(limit):.0f}: raise it where "
+            f"{name} has {pixels} pixels, and INPUT.MAX_PIXELS is {limit}: raise it where "
             "the memory suffices, or cut such pictures into slices",
         ) from None
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
-from detectron2.utils.file_io import PathManager
 
 from ...config import DEFAULT_NUM_CLASSES, detector_key, detector_node
 from ...errors import UserError
@@ -45,9 +44,9 @@ def register_coco_format(cfg: CfgNode) -> None:
 
     Raises:
         UserError: a malformed entry; a name that belongs to other files; a bad json file
-            (`read_coco_file`, `check_coco_content`); categories that differ between the entries that DATASETS.TRAIN
-            and TEST use (between all entries if they use none); NUM_CLASSES or CLASS_NAMES that
-            differ from the categories.
+            (`read_coco_file`, `check_coco_content`); categories that differ between the entries
+            that DATASETS.TRAIN and TEST use (between all entries if they use none); NUM_CLASSES or
+            CLASS_NAMES that differ from the categories.
     """
     _register_entries(cfg, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
 

@@ -140,8 +140,8 @@ def build_resize(cfg: CfgNode, is_train: bool) -> T.Augmentation:
     """Build the resizing that the config describes.
 
     Raises:
-        UserError: lengths that cannot be drawn or are no pixels; another value of INPUT.RESIZE or of
-            INPUT.MIN_SIZE_TRAIN_SAMPLING.
+        UserError: lengths that cannot be drawn or are no pixels; another value of INPUT.RESIZE or
+            of INPUT.MIN_SIZE_TRAIN_SAMPLING.
     """
     if cfg.INPUT.RESIZE not in ("pil", "cv2"):
         raise UserError(f'INPUT.RESIZE has to be "pil" or "cv2"; got {cfg.INPUT.RESIZE!r}')
