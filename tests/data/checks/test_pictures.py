@@ -7,7 +7,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from vfnet.data import check_images, read_picture
-from vfnet.data.checks.pictures import is_picture_name, limit_pixels, picture_size
+from vfnet.data.checks.pictures import limit_pixels, picture_size
 from vfnet.data.datasets.shapes import load_shapes
 from vfnet.errors import UserError
 
@@ -168,13 +168,3 @@ def test_a_size_that_the_orientation_swaps_is_explained(tmp_path):
     with pytest.raises(UserError) as caught:
         check_images([record(file, 30, 30), record(make_picture(tmp_path / "b.jpg"), 30, 30)])
     assert str(caught.value).count("EXIF") == 1
-
-
-@pytest.mark.parametrize("name", ["a.TIF", "a.Jpg", "b/a.webp", "a.b.png"])
-def test_suffixes_count_in_any_case(name):
-    assert is_picture_name(name)
-
-
-@pytest.mark.parametrize("name", ["._a.jpg", ".a.png", "b/._a.jpg", "a.txt", "jpg", "a.png.xml"])
-def test_hidden_files_and_others_are_no_pictures(name):
-    assert not is_picture_name(name)

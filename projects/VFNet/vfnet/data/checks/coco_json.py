@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ...errors import UserError
-from ...utils.text import is_printable
+from ...utils.text import is_name
 from .report import name_first
 
 _UNPRINTABLE = "control characters or halves of characters"
@@ -57,7 +57,7 @@ def _check_categories(json_file: str, categories: list[dict]) -> None:
         lambda c: not (_is_integer(c.get("id")) and isinstance(c.get("name"), str)),
     )
     refuse("with an id that another category has", _is_repeated(categories, "id"))
-    refuse(f"whose name holds {_UNPRINTABLE}", lambda c: not is_printable(c["name"]))
+    refuse(f"whose name holds {_UNPRINTABLE}", lambda c: not is_name(c["name"]))
     refuse("with a name that another category has", _is_repeated(categories, "name"))
 
 
@@ -67,7 +67,7 @@ def _check_images(json_file: str, images: list[dict]) -> None:
         "without an integer id and a file_name",
         lambda i: not (_is_integer(i.get("id")) and _is_name(i.get("file_name"))),
     )
-    refuse(f"whose file_name holds {_UNPRINTABLE}", lambda i: not is_printable(i["file_name"]))
+    refuse(f"whose file_name holds {_UNPRINTABLE}", lambda i: not is_name(i["file_name"]))
     refuse("with an id that another image has", _is_repeated(images, "id"))
     refuse(
         "whose width and height are not positive integers",

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +16,6 @@ from ...errors import UserError
 from ...utils.files import is_special_file
 from .report import name_first
 
-# What the names of pictures end in, in any case.
-PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # What PIL raises for pictures that are damaged, of no known kind, or too large to be meant.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -41,12 +38,6 @@ class Inspection(NamedTuple):
 
     problems: list[PictureError]
     turned: list[str]  # names of pictures with an exif orientation other than upright
-
-
-def is_picture_name(path: str | os.PathLike[str]) -> bool:
-    """Whether a file's name is a picture's, and not hidden, as the ._x.jpg that macOS writes is."""
-    path = PurePath(path)
-    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
 
 def limit_pixels(max_pixels: int) -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from ...utils.text import one_line
+from ...utils.text import printable
 
 
 def name_first(items: Sequence[str], limit: int = 10) -> str:
     """Return "a; b; c" or, above `limit` items, "a; b; …; and 7 more"."""
-    named = "; ".join(map(one_line, items[:limit]))
+    named = "; ".join(map(printable, items[:limit]))
     return f"{named}; and {len(items) - limit} more" if len(items) > limit else named

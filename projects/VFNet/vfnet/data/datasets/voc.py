@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...utils.files import is_special_file
-from ..checks.pictures import is_picture_name, picture_size
+from ..checks.pictures import picture_size
 from ..checks.report import name_first
+from ..file_names import is_picture
 from .to_coco import LabelledImage, LabelledObject
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def read_voc(annotations: Path, images: Path) -> list[LabelledImage]:
     files = sorted(file for file in annotations.glob("*.xml") if not file.name.startswith("."))
     if not files:
         raise UserError(f"{annotations} holds no xml file: it has to be a folder of VOC xml files")
-    pictures = {path.stem: path for path in sorted(images.iterdir()) if is_picture_name(path)}
+    pictures = {path.stem: path for path in sorted(images.iterdir()) if is_picture(path)}
     found: dict[str, LabelledImage] = {}
     problems = []
     for file in files:
@@ -113,7 +114,7 @@ def _number(
 
 
 def _log_pictures_without_xml(images: Path, found: dict[str, LabelledImage]) -> None:
-    names = sorted(path.name for path in images.iterdir() if is_picture_name(path))
+    names = sorted(path.name for path in images.iterdir() if is_picture(path))
     lonely = [name for name in names if name not in found]
     if lonely:
         logger.warning(f"{len(lonely)} pictures without an xml left out: {name_first(lonely)}")

@@ -14,8 +14,9 @@ import yaml
 
 from ...errors import UserError
 from ...utils.files import is_special_file
-from ..checks.pictures import is_picture_name, picture_size
+from ..checks.pictures import picture_size
 from ..checks.report import name_first
+from ..file_names import is_picture
 from .to_coco import LabelledImage, LabelledObject
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def read_yolo(images: Path, labels: Path, classes: Sequence[str]) -> list[Labell
         UserError: no picture at all; pictures or lines that cannot be used. All are counted, the
             first ten named.
     """
-    files = sorted(path for path in images.rglob("*") if is_picture_name(path))
+    files = sorted(path for path in images.rglob("*") if is_picture(path))
     if not files:
         raise UserError(f"{images} holds no picture: expected the folder of a YOLO data set")
     read, problems, unlabelled = [], [], []
