@@ -45,6 +45,9 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with, and are tested
     # with where nobody sets this key. Detectron2's own DefaultPredictor always resizes with PIL.
     cfg.INPUT.RESIZE = UNCHOSEN_RESIZE
+    # Most pixels of a picture, before resizing: larger ones are refused, as a small file may hold a
+    # picture that no memory does. The default is Pillow's.
+    cfg.INPUT.MAX_PIXELS = 178_956_970
     # "float16" or "bfloat16"; a CPU has bfloat16 only. Used where SOLVER.AMP.ENABLED is True.
     cfg.SOLVER.AMP.PRECISION = "float16"
 
