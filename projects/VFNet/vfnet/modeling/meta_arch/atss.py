@@ -94,7 +94,7 @@ class ATSS(LocationDetector):
     def detected_boxes(self, predictions: HeadOutput, points: Tensor) -> Tensor:
         """The boxes of all locations' anchors, moved by their deltas -> (N R, 4)."""
         deltas = flatten_levels(predictions.deltas)
-        anchors = self._anchors(predictions, points).repeat(len(deltas) // len(points), 1)
+        anchors = self._anchors(predictions, points).repeat(deltas.shape[0] // points.shape[0], 1)
         return deltas_to_boxes(deltas, anchors)
 
     def _anchors(self, predictions: HeadOutput, points: Tensor) -> Tensor:

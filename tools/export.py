@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Write a detector as a file for ONNX Runtime, TensorRT or OpenVINO, and prove it on pictures.
+
+    python tools/export.py --config-file configs/vfnet_R50_1x.yaml --format onnx --dynamic \
+        --output exported --check pictures/ --opts MODEL.WEIGHTS vfnet://vfnet_R50_1x
+
+Beside the file lies a json that says what it takes and gives. docs/deploy.md shows its use.
+"""
+
+import argparse
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+# Before detectron2, whose import would warn.
+from vfnet.engine import report_errors  # isort: skip
+
+from vfnet.errors import UserError
+from vfnet.export.write import WRITERS, ExportOptions, export_detector
+from vfnet.predictor import load_prediction_config
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config-file", required=True, help="yaml of the model")
+    parser.add_argument("--format", required=True, choices=sorted(WRITERS))
+    parser.add_argument("--output", required=True, type=Path, help="folder for the files")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--size", metavar="HxW", help="height and width that the file takes, as in 800x1333"
+    )
+    size.add_argument(
+        "--dynamic", action="store_true", help="the file takes pictures of any size (the default)"
+    )
+    parser.add_argument("--batch", type=int, default=1, help="pictures at a time (default 1)")
+    parser.add_argument(
+        "--raw", action="store_true", help="scores and boxes of all locations, nothing suppressed"
+    )
+    parser.add_argument(
+        "--check",
+        nargs="+",
+        default=[],
+        metavar="PICTURES",
+        help="pictures, folders or patterns: compare the file with the detector in torch on them",
+    )
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE pairs"
+    )
+    return parser.parse_args()
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width of HxW, in pixels; None of None.
+
+    Raises:
+        UserError: it is not of that form.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not match:
+        raise UserError(f"expected --size HEIGHTxWIDTH in pixels, as in 800x1333, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def find_pictures(inputs: Sequence[str]) -> list[str]:
+    """Expand files, folders and patterns, in the order given.
+
+    Raises:
+        UserError: one names nothing.
+    """
+    found = []
+    for given in inputs:
+        pattern = f"{given}/*.*" if Path(given).is_dir() else given
+        names = sorted(glob.glob(pattern)) if not Path(pattern).is_file() else [pattern]
+        if not names:
+            raise UserError(f"expected a picture, a folder or a pattern, found nothing at {given}")
+        found += names
+    return found
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.batch < 1:
+        raise UserError(f"expected a --batch of at least 1, got {args.batch}")
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f"expected a folder for --output, but {args.output} is a file")
+    options = ExportOptions(args.format, parse_size(args.size), args.batch, args.raw)
+    pictures = find_pictures(args.check)
+    cfg = load_prediction_config(args.config_file, args.opts)
+    cfg.freeze()
+    name = Path(args.config_file).stem
+    name = cfg.MODEL.META_ARCHITECTURE.lower() if name == "config" else name
+    written = export_detector(cfg, name, args.output, options, pictures)
+    print(f"{written.path}: {written.path.stat().st_size / 1e6:.0f} MB, described by its json")
+    if written.agreement is not None:
+        boxes, scores, _ = written.agreement
+        print(
+            f"On {len(pictures)} pictures it agrees with torch: boxes to {boxes:.1g} px, scores to "
+            f"{scores:.1g}"
+        )
+
+
+if __name__ == "__main__":
+    with report_errors():
+        main()
