@@ -3,6 +3,8 @@
 
 * `python train_net.py --config-file configs/vfnet_R50_1x.yaml --num-gpus 8`
 * `torchrun --nproc-per-node 8 train_net.py --config-file configs/vfnet_R50_1x.yaml`
+* `python train_net.py --config-file configs/vfnet_R50_1x.yaml --eval-only MODEL.WEIGHTS FILE`:
+  weights, or a .onnx or .xml file that tools/export.py wrote
 """
 
 import argparse
@@ -37,6 +39,8 @@ from vfnet.engine import (
     launch,
     load_config,
 )
+from vfnet.export.exported import is_exported, load_exported
+from vfnet.export.score import check_scorable, score_exported
 from vfnet.utils.comm import check_on_all_processes
 
 
@@ -102,7 +106,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     def check() -> list[str]:
         if cfg.TEST.AUG.ENABLED:
             build_resizes(cfg)
-        lines = check_run(cfg, names, last or cfg.MODEL.WEIGHTS, training, resuming=bool(last))
+        weights = last or cfg.MODEL.WEIGHTS
+        if is_exported(weights) and not training:
+            check_scorable(load_exported(weights), cfg)
+            weights = ""
+        lines = check_run(cfg, names, weights, training, resuming=bool(last))
         return [*lines, training_resize(cfg) if training and not last else resize]
 
     # Each process has catalogs of its own, and each machine its own files.
@@ -119,8 +127,20 @@ def setup(args: argparse.Namespace) -> CfgNode:
 def evaluate(cfg: CfgNode, resume: bool) -> dict:
     """Score the weights on DATASETS.TEST, and compare with TEST.EXPECTED_RESULTS.
 
-    With TEST.AUG.ENABLED twice: plain, and with test-time augmentation ("bbox_TTA").
+    With TEST.AUG.ENABLED twice: plain, and with test-time augmentation ("bbox_TTA"). In place of
+    weights, MODEL.WEIGHTS may name an exported file.
     """
+    if is_exported(cfg.MODEL.WEIGHTS) and not (resume and checkpoint_to_continue(cfg.OUTPUT_DIR)):
+        results = score_exported(cfg, load_exported(cfg.MODEL.WEIGHTS))
+    else:
+        results = evaluate_weights(cfg, resume)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
+
+
+def evaluate_weights(cfg: CfgNode, resume: bool) -> dict:
+    """Score MODEL.WEIGHTS, or the last checkpoint; see `evaluate`."""
     model = Trainer.build_model(cfg)
     checkpointer = VFNetCheckpointer(model, save_dir=cfg.OUTPUT_DIR, whole_detector=True)
     if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
@@ -131,8 +151,6 @@ def evaluate(cfg: CfgNode, resume: bool) -> dict:
     results = Trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(Trainer.test_with_TTA(cfg, model))
-    if comm.is_main_process():
-        verify_results(cfg, results)
     return results
 
 
