@@ -130,7 +130,9 @@ def evaluate(cfg: CfgNode, resume: bool) -> dict:
     With TEST.AUG.ENABLED twice: plain, and with test-time augmentation ("bbox_TTA"). In place of
     weights, MODEL.WEIGHTS may name an exported file.
     """
-    if is_exported(cfg.MODEL.WEIGHTS) and not (resume and checkpoint_to_continue(cfg.OUTPUT_DIR)):
+    if is_exported(cfg.MODEL.WEIGHTS) and not (
+        resume and checkpoint_to_continue(cfg.OUTPUT_DIR, required=False)
+    ):
         results = score_exported(cfg, load_exported(cfg.MODEL.WEIGHTS))
     else:
         results = evaluate_weights(cfg, resume)
