@@ -39,6 +39,7 @@ from vfnet.engine import (
     launch,
     load_config,
 )
+from vfnet.errors import UserError
 from vfnet.export.exported import is_exported, load_exported
 from vfnet.export.score import check_scorable, score_exported
 from vfnet.utils.comm import check_on_all_processes
@@ -107,8 +108,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
         if cfg.TEST.AUG.ENABLED:
             build_resizes(cfg)
         weights = last or cfg.MODEL.WEIGHTS
-        if is_exported(weights) and not training:
-            check_scorable(load_exported(weights), cfg)
+        if is_exported(weights):
+            check_file(cfg, weights, training)
             weights = ""
         lines = check_run(cfg, names, weights, training, resuming=bool(last))
         return [*lines, training_resize(cfg) if training and not last else resize]
@@ -122,6 +123,20 @@ def setup(args: argparse.Namespace) -> CfgNode:
     for line in [*config_warnings(cfg, training), *found]:
         logger.warning(line)
     return cfg
+
+
+def check_file(cfg: CfgNode, file: str, training: bool) -> None:
+    """Check that an exported file in place of weights can be used.
+
+    Raises:
+        UserError: it cannot be loaded or scored, or a training run is to start from it.
+    """
+    if training:
+        raise UserError(
+            f"MODEL.WEIGHTS {file} is a file for another runtime, which cannot be trained: name "
+            "the weights that it was made of"
+        )
+    check_scorable(load_exported(file), cfg)
 
 
 def evaluate(cfg: CfgNode, resume: bool) -> dict:
