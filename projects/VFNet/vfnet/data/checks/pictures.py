@@ -91,13 +91,18 @@ def open_picture(file_name: str) -> Iterator[Image.Image]:
     if is_special_file(file_name):
         raise UserError(f"{file_name} is no regular file")
     with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
-        if mode := _deep_mode(image):
-            raise UserError(
-                f"{file_name} has pixels of mode {mode}, where 8 bits a channel are expected: "
-                "convert all such pictures to 8 bits by one rule, for example "
-                "numpy.uint8(pixels / 257) where their range is 0 to 65535"
-            )
+        check_depth(image, file_name)
         yield image
+
+
+def check_depth(image: Image.Image, name: str) -> None:
+    """Raise a UserError, which calls the picture `name`, for more than 8 bits a channel."""
+    if mode := _deep_mode(image):
+        raise UserError(
+            f"{name} has pixels of mode {mode}, where 8 bits a channel are expected: "
+            "convert all such pictures to 8 bits by one rule, for example "
+            "numpy.uint8(pixels / 257) where their range is 0 to 65535"
+        )
 
 
 def _deep_mode(image: Image.Image) -> str:
