@@ -8,9 +8,7 @@ Beside the file lies a json that says what it takes and gives. docs/deploy.md sh
 """
 
 import argparse
-import glob
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 # Before detectron2, whose import would warn.
@@ -18,9 +16,12 @@ from vfnet.engine import report_errors  # isort: skip
 
 from vfnet.errors import UserError
 from vfnet.export.quantize import FEWEST_PICTURES, check_calibration
-from vfnet.export.score import LARGEST_LOSS, find_dataset, pictures_of
+from vfnet.export.score import LARGEST_LOSS, find_dataset, find_pictures
 from vfnet.export.write import WRITERS, Exported, ExportOptions, export_detector
 from vfnet.predictor import load_prediction_config
+
+# Of a data set that is scored; comparing each picture takes both as long again.
+PICTURES_OF_DATASET = 8
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -57,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
         "--calibrate",
         nargs="+",
         default=[],
-        metavar="PICTURES",
+        metavar="PICTURES_OR_DATASET",
         help=f"at least {FEWEST_PICTURES} pictures, such as those of training, to find the ranges "
         "of int8 on",
     )
@@ -98,22 +99,6 @@ def check_int8(args: argparse.Namespace) -> None:
         raise UserError("--int8 and --calibrate PICTURES go together: give both or none")
 
 
-def find_pictures(inputs: Sequence[str]) -> list[str]:
-    """Expand files, folders and patterns, in the order given.
-
-    Raises:
-        UserError: one names nothing.
-    """
-    found = []
-    for given in inputs:
-        pattern = f"{given}/*.*" if Path(given).is_dir() else given
-        names = sorted(glob.glob(pattern)) if not Path(pattern).is_file() else [pattern]
-        if not names:
-            raise UserError(f"expected a picture, a folder or a pattern, found nothing at {given}")
-        found += names
-    return found
-
-
 def main() -> None:
     args = parse_arguments()
     if args.batch < 1:
@@ -122,15 +107,15 @@ def main() -> None:
         raise UserError(f"expected a folder for --output, but {args.output} is a file")
     check_int8(args)
     options = ExportOptions(args.format, parse_size(args.size), args.batch, args.raw)
-    calibration = find_pictures(args.calibrate)
-    if args.int8:
-        check_calibration(calibration)
     cfg = load_prediction_config(args.config_file, args.opts)
     cfg.freeze()
+    calibration = find_pictures(cfg, args.calibrate)
+    if args.int8:
+        check_calibration(calibration)
     dataset = find_dataset(cfg, args.check)
     if dataset and args.raw:
         raise UserError("--raw gives no detections to score: name pictures for --check")
-    pictures = pictures_of(dataset) if dataset else find_pictures(args.check)
+    pictures = find_pictures(cfg, args.check)[: PICTURES_OF_DATASET if dataset else None]
     name = Path(args.config_file).stem
     name = cfg.MODEL.META_ARCHITECTURE.lower() if name == "config" else name
     written = export_detector(

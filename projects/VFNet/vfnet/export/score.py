@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..data import build_test_loader, check_datasets, register_test_sets
+from ..data.sources import find_files
 from ..engine import Trainer
 from ..errors import UserError
 from .description import Description
@@ -59,9 +60,15 @@ def find_dataset(cfg: CfgNode, words: Sequence[str]) -> str:
     return words[0]
 
 
-def pictures_of(dataset: str, number: int = 8) -> list[str]:
-    """The files of a registered data set's first pictures."""
-    return [record["file_name"] for record in DatasetCatalog.get(dataset)[:number]]
+def find_pictures(cfg: CfgNode, words: Sequence[str]) -> list[str]:
+    """Return the files of a data set, named as for `find_dataset`, or of what `find_files` takes.
+
+    Raises:
+        UserError: as both.
+    """
+    if dataset := find_dataset(cfg, words):
+        return [record["file_name"] for record in DatasetCatalog.get(dataset)]
+    return [str(file) for file in find_files(words)]
 
 
 def compare_scores(
