@@ -64,16 +64,19 @@ def boxes_of(annotations: list[dict[str, Any]]) -> np.ndarray:
     return np.array([get_bbox(a) for a in annotations if not is_crowd(a)]).reshape(-1, 4)
 
 
-def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
+def build_mapper(
+    cfg: CfgNode, is_train: bool, resize: T.Augmentation | None = None
+) -> DatasetMapper:
     """Build the mapper that the config describes.
 
     Training images are cropped, resized, cut out and flipped, in this order; test images are
-    resized. INPUT.RESIZE "pil" resizes as Detectron2 does, "cv2" as mmcv does.
+    resized. INPUT.RESIZE "pil" resizes as Detectron2 does, "cv2" as mmcv does; `resize`, as it is
+    given.
 
     Raises:
         UserError: keys of INPUT that no augmentation can have.
     """
-    augmentations = [build_resize(cfg, is_train)]
+    augmentations = [resize or build_resize(cfg, is_train)]
     if is_train:
         flips = build_augmentation(cfg, is_train)[1:]
         augmentations = [*build_crop(cfg), *augmentations, *build_cutout(cfg), *flips]

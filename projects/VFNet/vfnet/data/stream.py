@@ -21,6 +21,7 @@ from detectron2.data.build import (
     trivial_batch_collator,
 )
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.data.transforms import Augmentation
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -85,9 +86,15 @@ def build_train_loader(
     )
 
 
-def build_test_loader(cfg: CfgNode, dataset_name: str) -> Iterable[list[dict[str, Any]]]:
-    """Build Detectron2's test loader with this project's mapper."""
-    return build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, is_train=False))
+def build_test_loader(
+    cfg: CfgNode, dataset_name: str, resize: Augmentation | None = None
+) -> Iterable[list[dict[str, Any]]]:
+    """Build Detectron2's test loader with this project's mapper.
+
+    `resize`: instead of what INPUT says.
+    """
+    mapper = build_mapper(cfg, is_train=False, resize=resize)
+    return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
 
 def images_per_process(cfg: CfgNode) -> int:

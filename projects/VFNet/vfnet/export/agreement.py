@@ -11,7 +11,6 @@ from detectron2.structures import ImageList, Instances, pairwise_iou
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data import read_picture
 from ..errors import UserError
 from ..modeling.meta_arch.candidates import CandidateDetector
 from .exported import ExportedDetector
@@ -57,10 +56,7 @@ def check_pictures(
     """
     found: dict[str, Agreement] = {}
     for file in files:
-        image = read_picture(file, exported.description.input_format)
-        resized = exported.resize.get_transform(image).apply_image(image)
-        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-        found[file] = compare_on(exported, graph, tensor)
+        found[file] = compare_on(exported, graph, exported.read(file))
     worst = max(found, key=lambda file: (found[file].missing, *found[file][:2]), default=None)
     if worst is None:
         raise UserError("expected pictures to compare on, got none")
