@@ -144,7 +144,7 @@ class Predictor:
         results: dict[int, dict[str, Instances]] = {}
         waiting: dict[tuple[int, int], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for number, image in enumerate(images):
-            item = self._model_input(image)
+            item = self.model_input(image)
             batch = waiting[padded_size(item["image"], size_divisibility(self._model))]
             batch.append((number, item))
             if len(batch) == self.batch_size:
@@ -154,7 +154,13 @@ class Predictor:
             results.update(self._predict_batch(batch))
         return [results[number] for number in range(len(results))]
 
-    def _model_input(self, image: np.ndarray) -> dict[str, Any]:
+    @property
+    def model(self) -> Any:
+        """The detector, or its exported file; called as Detectron2 calls its models."""
+        return self._model
+
+    def model_input(self, image: np.ndarray) -> dict[str, Any]:
+        """Return what the model is given for an image (H, W, 3) uint8, BGR."""
         height, width = image.shape[:2]
         if self._input_format == "RGB":
             image = image[:, :, ::-1]
