@@ -1,6 +1,7 @@
 """A config and weights become Detectron2's predictor of single pictures."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,15 @@ def class_names(cfg: CfgNode) -> list[str]:
             f"{key}.CLASS_NAMES and in the dataset that DATASETS.TEST names: set {key}.CLASS_NAMES"
         )
     return names
+
+
+def category_ids(cfg: CfgNode) -> list[int] | None:
+    """Return the id of each class in the first test dataset; None where it is not known here."""
+    if not cfg.DATASETS.TEST:
+        return None
+    with suppress(UserError):  # its json need not be there to predict
+        register_test_sets(cfg.clone())
+    metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+    to_class = metadata.get("thing_dataset_id_to_contiguous_id", {})
+    ids = sorted(to_class, key=to_class.__getitem__)
+    return ids if len(ids) == detector_node(cfg).NUM_CLASSES else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,14 +20,19 @@ from torch import Tensor
 from . import model_zoo
 from .config import detector_node
 from .data.picture_input import PictureInput, load_picture
+from .data.sources import Skip, expand_sources, read_pictures
 from .engine import merge_overrides
 from .errors import UserError
 from .loading import (
     build_predictor,
+    category_ids,
     class_names,
     load_prediction_config,
     prepare_prediction,
 )
+from .utils.files import sha256
+from .utils.text import as_utf8
+from .utils.threads import read_ahead
 
 __all__ = ["Predictor", "build_predictor", "class_names", "load_prediction_config"]
 
@@ -41,8 +47,12 @@ class Predictor:
         predictor = Predictor("vfnet://vfnet_R50_1x", confidence_threshold=0.3)
         instances = predictor("picture.jpg")["instances"]
 
-    `class_names`: the name of each class, by its id.
+    `class_names`: the name of each class, by its id. `category_ids`: the ids of the classes in the
+    data set, where the config or its json knows them, else None.
     """
+
+    class_names: list[str]
+    category_ids: list[int] | None
 
     def __init__(
         self,
@@ -95,16 +105,19 @@ class Predictor:
         if max_detections is not None and cfg.TEST.DETECTIONS_PER_IMAGE >= 0:
             most = max(max_detections, cfg.TEST.DETECTIONS_PER_IMAGE)
             cfg.TEST.DETECTIONS_PER_IMAGE = most
-        self.class_names = class_names(cfg)
+        self.class_names, self.category_ids = class_names(cfg), category_ids(cfg)
         predictor = build_predictor(cfg)
         self._model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = predictor.model
         self._resize, self._input_format = predictor.aug, predictor.input_format
+        config = hashlib.sha256(cfg.dump().encode("utf-8")).hexdigest()
+        self._source = {**_describe_weights(cfg.MODEL.WEIGHTS), "config": config}
 
     def _open_exported(self, file: str) -> None:
         from .export import load_exported  # needs the extra `export`
 
         self._model = exported = load_exported(file)
-        self.class_names = list(exported.description.class_names)
+        self.class_names, self.category_ids = list(exported.description.class_names), None
+        self._source = _describe_weights(file)
         self._resize, self._input_format = exported.resize, exported.description.input_format
 
     def __call__(
@@ -127,16 +140,39 @@ class Predictor:
             return self.predict(load_picture(picture) for picture in pictures)
         return self.predict([load_picture(pictures)])[0]
 
-    def stream(self, sources: Iterable[PictureInput]) -> Iterator[tuple[str, dict[str, Instances]]]:
-        """Detect objects in pictures, one after the other -> (name, dict) of each, in order."""
-        sources = enumerate(sources)
-        while some := list(islice(sources, self._ahead)):
-            names = [_name(picture, number) for number, picture in some]
-            yield from zip(names, self.predict(load_picture(picture) for _, picture in some))
+    def stream(
+        self, sources: PictureInput | Iterable[PictureInput], skip: Skip | None = None
+    ) -> Iterator[tuple[str, dict[str, Instances]]]:
+        """Detect objects in many pictures; the next ones are read while the model computes.
+
+        Args:
+            sources: pictures as above, folders of pictures, patterns, and videos: one or many,
+                which may come without end.
+            skip: called with the name and the error of what cannot be read, which is left out.
+                None: its error is raised.
+
+        Yields:
+            the name (see `Picture`) and the dict of each picture and each frame, in their order.
+
+        Raises:
+            UserError: a source is not there or, without `skip`, cannot be read.
+        """
+        read = read_pictures(expand_sources(sources), skip)
+        pictures = read_ahead(read, self.pictures_ahead)
+        while some := list(islice(pictures, self.pictures_ahead)):
+            results = self.predict(picture.image for picture in some)
+            yield from zip((picture.name for picture in some), results)
 
     @property
-    def _ahead(self) -> int:
+    def pictures_ahead(self) -> int:
+        """How many pictures `stream` looks at together, for batches of one size among them."""
         return 1 if self.batch_size == 1 else self.batch_size * _BATCHES_AHEAD
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the results depend on, as json can hold it."""
+        selection = dict(zip(("confidence threshold", "classes", "maximum"), self._selection))
+        return {**self._source, **selection, "class names": list(map(as_utf8, self.class_names))}
 
     @torch.no_grad()
     def predict(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
@@ -276,5 +312,5 @@ def _find_classes(classes: Sequence[str | int], names: Sequence[str]) -> list[in
     return found
 
 
-def _name(picture: PictureInput, number: int) -> str:
-    return os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else str(number)
+def _describe_weights(weights: str) -> dict[str, Any]:
+    return {"weights": weights, "sha256": sha256(weights) if os.path.isfile(weights) else None}

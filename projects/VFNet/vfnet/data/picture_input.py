@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TypeAlias
 
 import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
@@ -11,7 +12,7 @@ from PIL import Image, ImageOps
 from ..errors import UserError
 from .checks.pictures import DECODE_ERRORS, check_depth, read_picture
 
-PictureInput = str | os.PathLike | np.ndarray | Image.Image
+PictureInput: TypeAlias = str | os.PathLike | np.ndarray | Image.Image
 
 
 def load_picture(picture: PictureInput) -> np.ndarray:

@@ -50,7 +50,7 @@ def place_labels(
 
 def _places_at(box: np.ndarray, size: tuple[int, int], picture: tuple[int, int]) -> np.ndarray:
     """Return (12, 4) xyxy, the most usual first."""
-    x1, y1, x2, y2 = (int(round(float(value))) for value in box)
+    x1, y1, x2, y2 = (round(float(value)) for value in box)
     width, height = size
     lefts, tops = (x1, x2 - width), (y1 - height, y2, y1, y2 - height)
     corners = [(left, top) for top in tops for left in lefts]

@@ -14,11 +14,11 @@ from ...errors import UserError
 from ...utils.files import write_aside
 from ..checks.pictures import picture_size
 from ..checks.report import name_first
+from ..file_names import PICTURE_SUFFIXES, is_picture
 
 logger = logging.getLogger(__name__)
 
 DIFFICULT_CHOICES = ("keep", "crowd", "drop")
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".JPG", ".JPEG", ".PNG")
 
 
 class VocObject(NamedTuple):
@@ -176,7 +176,8 @@ def _read_image(file: Path, images: Path) -> VocImage:
 
 def _find_picture(file: Path, images: Path, root: ElementTree.Element) -> Path:
     # By the xml's own name first: <filename> is often stale after a renaming.
-    names = [file.stem + suffix for suffix in _SUFFIXES]
+    cases = (str.lower, str.upper, str.title)
+    names = [file.stem + case(suffix) for case in cases for suffix in PICTURE_SUFFIXES]
     names.append((root.findtext("filename") or "").strip())
     for name in names:
         if name and (images / name).is_file():
@@ -214,7 +215,7 @@ def _number(
 
 
 def _log_pictures_without_xml(images: Path, found: dict[str, VocImage]) -> None:
-    names = sorted(path.name for path in images.iterdir() if path.suffix in _SUFFIXES)
+    names = sorted(path.name for path in images.iterdir() if is_picture(path))
     lonely = [name for name in names if name not in found]
     if lonely:
         logger.warning(f"{len(lonely)} pictures without an xml left out: {name_first(lonely)}")
