@@ -119,7 +119,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
 def evaluate(cfg: CfgNode, resume: bool) -> dict:
     """Score the weights on DATASETS.TEST, and compare with TEST.EXPECTED_RESULTS.
 
-    With TEST.AUG.ENABLED twice: plain, and with test-time augmentation ("bbox_TTA").
+    With TEST.AUG.ENABLED also with test-time augmentation ("bbox_TTA"), and with TEST.SLICE.SIZE
+    also on slices of the pictures ("bbox_slices").
     """
     model = Trainer.build_model(cfg)
     checkpointer = VFNetCheckpointer(model, save_dir=cfg.OUTPUT_DIR, whole_detector=True)
@@ -131,6 +132,8 @@ def evaluate(cfg: CfgNode, resume: bool) -> dict:
     results = Trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(Trainer.test_with_TTA(cfg, model))
+    if cfg.TEST.SLICE.SIZE:
+        results.update(Trainer.test_with_slices(cfg, model))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

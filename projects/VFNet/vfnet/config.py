@@ -34,6 +34,7 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     _add_backbone_keys(cfg)
     _add_augmentation_keys(cfg)
     _add_averaging_keys(cfg.SOLVER)
+    _add_slice_keys(cfg.TEST)
 
     # Own data: a list of [name, json file in COCO's format, folder of the images].
     cfg.DATASETS.COCO_FORMAT = []
@@ -145,6 +146,29 @@ def _add_averaging_keys(solver: CfgNode) -> None:
     solver.EMA = CfgNode()
     solver.EMA.ENABLED = False
     solver.EMA.DECAY = 0.9998
+
+
+def _add_slice_keys(test: CfgNode) -> None:
+    # Small objects in large pictures: the detector looks at squares of a picture, each resized as a
+    # picture is, and their detections are merged; needs the extra `sahi`. Scored beside the plain
+    # detections, as "bbox_slices". See vfnet.slicing.options.
+    test.SLICE = CfgNode()
+    # Edge of a slice, in pixels of the picture as it is read; 0: no slices.
+    test.SLICE.SIZE = 0
+    # Share of a slice that its neighbour sees too, from 0 to below 1: more than the largest object
+    # that the slices are for.
+    test.SLICE.OVERLAP = 0.2
+    # Look at the whole picture too, for objects that no slice holds.
+    test.SLICE.FULL_PICTURE = True
+    # What becomes of detections of a class that overlap: "nms", the best stays; "greedy_nmm", the
+    # box around the best and all that overlap it; "nmm", the box around a chain of them. Overlap is
+    # "iou", or "ios": intersection over the smaller area; from MERGE_THRESH on, where 0 is the
+    # detector's own NMS_THRESH_TEST.
+    test.SLICE.MERGE = "nms"
+    test.SLICE.MERGE_METRIC = "iou"
+    test.SLICE.MERGE_THRESH = 0.0
+    # Slices that the detector is given at once.
+    test.SLICE.BATCH_SIZE = 4
 
 
 def _add_backbone_keys(cfg: CfgNode) -> None:

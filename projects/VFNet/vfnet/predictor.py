@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import difflib
 import hashlib
 import os
@@ -30,6 +32,7 @@ from .loading import (
     load_prediction_config,
     prepare_prediction,
 )
+from .slicing import SlicedDetector, Slicing, slicing_of
 from .utils.files import sha256
 from .utils.text import as_utf8
 from .utils.threads import read_ahead
@@ -64,6 +67,7 @@ class Predictor:
         classes: Sequence[str | int] | None = None,
         max_detections: int | None = None,
         batch_size: int = 1,
+        slicing: Slicing | None = None,
     ):
         """
         Args:
@@ -79,6 +83,8 @@ class Predictor:
                 padded to the same size share a batch, so that each gives what it gives alone, but
                 for rounding: Detectron2 pads a batch to its largest picture, and group norms see
                 the padding.
+            slicing: looks at slices of the pictures, `batch_size` at once. None: as the config's
+                TEST.SLICE says, by default not.
 
         Raises:
             UserError: a value that cannot be; the config or the weights are missing, do not load
@@ -95,6 +101,7 @@ class Predictor:
             self._build(cfg, confidence_threshold, max_detections)
         class_ids = None if classes is None else _find_classes(classes, self.class_names)
         self._selection = Selection(confidence_threshold, class_ids, max_detections)
+        self._sliced = self._look_at(slicing or self._own_slicing)
 
     def _build(
         self, cfg: CfgNode, confidence_threshold: float | None, max_detections: int | None
@@ -106,6 +113,9 @@ class Predictor:
             most = max(max_detections, cfg.TEST.DETECTIONS_PER_IMAGE)
             cfg.TEST.DETECTIONS_PER_IMAGE = most
         self.class_names, self.category_ids = class_names(cfg), category_ids(cfg)
+        self._own_slicing, self._nms_threshold = slicing_of(cfg), detector_node(cfg).NMS_THRESH_TEST
+        most = max_detections or cfg.TEST.DETECTIONS_PER_IMAGE
+        self._most_detections = most if most >= 0 else None
         predictor = build_predictor(cfg)
         self._model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = predictor.model
         self._resize, self._input_format = predictor.aug, predictor.input_format
@@ -117,8 +127,24 @@ class Predictor:
 
         self._model = exported = load_exported(file)
         self.class_names, self.category_ids = list(exported.description.class_names), None
+        self._own_slicing, self._nms_threshold = None, exported.description.iou_threshold
+        self._most_detections = exported.description.max_detections
         self._source = _describe_weights(file)
         self._resize, self._input_format = exported.resize, exported.description.input_format
+
+    def with_slicing(self, slicing: Slicing | None) -> Predictor:
+        """Return a predictor with the same model that looks at slices; None: at whole pictures."""
+        other = copy.copy(self)
+        other._sliced = other._look_at(slicing)
+        return other
+
+    def _look_at(self, slicing: Slicing | None) -> SlicedDetector | None:
+        if slicing is None:
+            return None
+        if slicing.threshold is None:
+            slicing = dataclasses.replace(slicing, threshold=self._nms_threshold)
+        most = self._most_detections
+        return SlicedDetector(self._predict_whole, slicing, self.batch_size, most)
 
     def __call__(
         self, pictures: PictureInput | Sequence[PictureInput]
@@ -174,9 +200,14 @@ class Predictor:
         selection = dict(zip(("confidence threshold", "classes", "maximum"), self._selection))
         return {**self._source, **selection, "class names": list(map(as_utf8, self.class_names))}
 
-    @torch.no_grad()
     def predict(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
         """Detect objects in images (H, W, 3) uint8, BGR, as they come; results in their order."""
+        if self._sliced is not None:
+            return [self._sliced(image) for image in images]
+        return self._predict_whole(images)
+
+    @torch.no_grad()
+    def _predict_whole(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
         results: dict[int, dict[str, Instances]] = {}
         waiting: dict[tuple[int, int], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for number, image in enumerate(images):

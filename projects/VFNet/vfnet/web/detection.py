@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..inspection.star import Stars, check_star_model, find_stars
 from ..inspection.star_points import draw_star_points
 from ..predictor import Predictor
-from ..slicing import SlicedDetector, Slicing
+from ..slicing import Slicing
 from ..utils.text import printable
 from ..visualization import draw_boxes
 from .detectors import LOWEST_SCORE, Detectors
@@ -21,8 +21,6 @@ from .uploads import Upload, read_upload
 
 # Small pictures are drawn larger, to about this many pixels, so that labels can be read.
 _SHOWN_EDGE = 1200
-# Overlap from which two detections of slices are one object: as of the detectors' NMS.
-_MERGE_IOU = 0.6
 
 
 class Request(NamedTuple):
@@ -94,12 +92,8 @@ def update(
 def detect(predictor: Predictor, request: Request, image: np.ndarray) -> Found:
     """Detect objects in an image (H, W, 3) uint8, BGR."""
     start = time.perf_counter()
-    if request.slice_size:
-        slicing = Slicing(request.slice_size, threshold=_MERGE_IOU)
-        sliced = SlicedDetector(predictor.predict, slicing)
-        instances = sliced(image)["instances"]
-    else:
-        instances = predictor(image)["instances"]
+    slicing = Slicing(request.slice_size) if request.slice_size else None
+    instances = predictor.with_slicing(slicing).predict([image])[0]["instances"]
     seconds = time.perf_counter() - start
     return Found(request, image, instances, predictor.class_names, None, seconds)
 
