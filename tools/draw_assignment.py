@@ -82,9 +82,9 @@ def main() -> None:
     cfg.TEST.AUG.ENABLED = False
     cfg.MODEL.WEIGHTS = args.weights or ""
 
-    record = choose_record(dataset, args.image)
     model = build_predictor(cfg).model if args.weights else build_model(cfg).eval()
     check_assignment_model(model)
+    record = choose_record(dataset, args.image)
     with seeded_generators((args.seed,)):
         item = build_mapper(cfg, is_train=True)(record)
     assignment = find_assignment(model, item, trained=bool(args.weights))

@@ -64,7 +64,7 @@ def ap_names(metrics: Sequence[dict[str, float]], of_classes: bool) -> list[str]
     """
     found = []
     for name in _names(metrics):
-        what = name.rpartition("bbox/")[2] if "bbox/" in name else ""
+        what = name.partition("bbox/")[2]
         if what.startswith("AP-") if of_classes else what in ("AP", "AP50", "AP75"):
             found.append(name)
     return found
@@ -167,7 +167,8 @@ def _read_text(path: Path, what: str) -> str:
 
 
 def _read_json(path: Path, what: str) -> Any:
+    text = _read_text(path, what)
     try:
-        return json.loads(_read_text(path, what))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"expected {what}: {path} is not a whole json file ({error})") from error

@@ -13,6 +13,7 @@ from .run import ap_names, loss_names, series, smooth
 
 PANEL_INCHES = (5.2, 4.0)
 MOST_CLASSES = 8  # that can be told apart
+FEW_SCORES = 20
 Metrics = Sequence[dict[str, float]]
 
 
@@ -88,22 +89,28 @@ def _draw_class_aps(axes: Axes, metrics: Metrics, classes: Sequence[str]) -> Non
 def _draw_precision_recall(axes: Axes, curves: Sequence[ClassCurve], title: str) -> None:
     for index, curve in enumerate(curves):
         label = f"{plain(curve.name)}: AP50 {100 * curve.ap:.1f}, {curve.num_gt} objects"
-        axes.plot(100 * curve.recall, 100 * curve.precision, color=f"C{index}", label=label)
+        style = _style(curve, index)
+        axes.plot(100 * curve.recall, 100 * curve.precision, label=label, **style)
     _finish(axes, title, "recall in %", "precision in %")
     axes.set(xlim=(0, 101), ylim=(0, 101))
 
 
 def _draw_over_score(axes: Axes, curves: Sequence[ClassCurve], title: str) -> None:
     for index, curve in enumerate(curves):
-        color, best = f"C{index}", curve.best_score()
+        style, best = _style(curve, index), curve.best_score()
         label = plain(curve.name)
         if not math.isnan(best):
             label += f": best F1 from {best:.2f} on"
-            axes.axvline(best, color=color, linestyle=":", linewidth=1)
-        axes.plot(curve.scores, 100 * curve.precision, color=color, label=label)
-        axes.plot(curve.scores, 100 * curve.recall, color=color, linestyle="--")
+            axes.axvline(best, color=style["color"], linestyle=":", linewidth=1)
+        axes.plot(curve.scores, 100 * curve.precision, label=label, **style)
+        axes.plot(curve.scores, 100 * curve.recall, linestyle="--", **style)
     _finish(axes, title, "lowest score kept", "in %")
     axes.set(xlim=(0, 1), ylim=(0, 101))
+
+
+def _style(curve: ClassCurve, index: int) -> dict[str, str]:
+    """The colour of a class; points, too, where there are so few that lines may be invisible."""
+    return {"color": f"C{index}", "marker": "." if len(curve.scores) < FEW_SCORES else ""}
 
 
 def _finish(axes: Axes, title: str, x: str, y: str) -> None:
