@@ -71,6 +71,15 @@ def test_weights_that_do_not_load_are_told_without_their_place(tmp_path, picture
     assert str(tmp_path) in capsys.readouterr().out
 
 
+def test_what_nobody_foresaw_is_told_without_its_details(detectors, pictures, monkeypatch, caplog):
+    (label,) = detectors.labels
+    monkeypatch.setattr(detectors.load(label), "predict", lambda images: 1 / 0)
+    monkeypatch.setattr(Predictor, "with_slicing", lambda self, slicing: self)
+    problem = update(detectors, Request(pictures[0], label), False, None)
+    assert problem == Problem("this went wrong; the terminal of the page says why")
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_boxes_and_points_are_drawn_on_a_readable_size(found):
     plain, starred = (draw(found, 0.5, with_stars) for with_stars in (False, True))
     assert plain.shape == starred.shape == (9 * 96, 9 * 128, 3)

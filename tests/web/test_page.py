@@ -158,7 +158,7 @@ def test_a_wrong_file_gets_a_sentence_and_the_old_result_goes(tab, pictures, tmp
         (tmp_path / "wrong.png").write_bytes(content)
     upload(tab, pictures[0].path)
     wait_for(tab, "score of 0.30 or more")
-    tab.locator("#picture button[aria-label="Remove Image"]").click()
+    tab.get_by_label("Remove Image").click()
     wait_for(tab, "Upload a picture")
     upload(tab, tmp_path / "wrong.png")
     wait_for(tab, message)

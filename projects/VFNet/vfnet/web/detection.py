@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from ..utils.text import printable
 from ..visualization import draw_boxes
 from .detectors import LOWEST_SCORE, Detectors
 from .uploads import Upload, read_upload
+
+logger = logging.getLogger(__name__)
 
 # Small pictures are drawn larger, to about this many pixels, so that labels can be read.
 _SHOWN_EDGE = 1200
@@ -78,14 +81,16 @@ def update(
         )
     try:
         found = before
-        if not isinstance(before, Found) or before.request != request:
+        if not isinstance(found, Found) or found.request != request:
             found = detect(predictor, request, read_upload(request.upload))
         if with_stars and found.stars is None and has_stars(predictor) and not request.slice_size:
-            found = found._replace(
-                stars=find_stars(predictor.model, predictor.model_input(found.image))
-            )
+            item = predictor.model_input(found.image)
+            found = found._replace(stars=find_stars(predictor.model, item))
     except UserError as error:
         return Problem(str(error))
+    except Exception:  # no memory for this picture, say: the page goes on
+        logger.exception(f"{request.label}, {request.upload.name}")
+        return Problem("this went wrong; the terminal of the page says why")
     return found
 
 
