@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import os
@@ -102,12 +103,7 @@ class Predictor:
             self._build(cfg, confidence_threshold, max_detections)
         class_ids = None if classes is None else find_classes(classes, self.class_names)
         self._selection = Selection(confidence_threshold, class_ids, max_detections)
-        if slicing is not None:
-            self._slicing = slicing.with_threshold(self._nms_threshold)
-        self._sliced: SlicedDetector | None = None
-        if self._slicing is not None:
-            most = max_detections or self._most_detections
-            self._sliced = SlicedDetector(self._predict_whole, self._slicing, batch_size, most)
+        self._use_slices(self._slicing if slicing is None else slicing)
 
     def _build(
         self, cfg: CfgNode, confidence_threshold: float | None, max_detections: int | None
@@ -147,6 +143,19 @@ class Predictor:
         self._slicing, self._nms_threshold = None, exported.description.iou_threshold
         self._most_detections = most
         self._resize, self._input_format = exported.resize, exported.description.input_format
+
+    def with_slicing(self, slicing: Slicing | None) -> Predictor:
+        """Return a predictor with the same model that looks at slices; None: at whole pictures."""
+        other = copy.copy(self)
+        other._use_slices(slicing)
+        return other
+
+    def _use_slices(self, slicing: Slicing | None) -> None:
+        self._slicing = None if slicing is None else slicing.with_threshold(self._nms_threshold)
+        self._sliced: SlicedDetector | None = None
+        if self._slicing is not None:
+            most = self._selection.max_detections or self._most_detections
+            self._sliced = SlicedDetector(self._predict_whole, self._slicing, self.batch_size, most)
 
     def __call__(
         self, pictures: PictureInput | Sequence[PictureInput]
@@ -222,7 +231,7 @@ class Predictor:
         results: dict[int, dict[str, Instances]] = {}
         waiting: dict[tuple[int, int], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for number, image in enumerate(images):
-            item = self._model_input(image)
+            item = self.model_input(image)
             batch = waiting[padded_size(item["image"], size_divisibility(self._model))]
             batch.append((number, item))
             if len(batch) == self.batch_size:
@@ -232,7 +241,13 @@ class Predictor:
             results.update(self._predict_batch(batch))
         return [results[number] for number in range(len(results))]
 
-    def _model_input(self, image: np.ndarray) -> dict[str, Any]:
+    @property
+    def model(self) -> Any:
+        """The detector, or its exported file; called as Detectron2 calls its models."""
+        return self._model
+
+    def model_input(self, image: np.ndarray) -> dict[str, Any]:
+        """Return what the model is given for an image (H, W, 3) uint8, BGR."""
         height, width = image.shape[:2]
         if self._input_format == "RGB":
             image = image[:, :, ::-1]
