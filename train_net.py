@@ -142,8 +142,9 @@ def check_file(cfg: CfgNode, file: str, training: bool) -> None:
 def evaluate(cfg: CfgNode, resume: bool) -> dict:
     """Score the weights on DATASETS.TEST, and compare with TEST.EXPECTED_RESULTS.
 
-    With TEST.AUG.ENABLED twice: plain, and with test-time augmentation ("bbox_TTA"). In place of
-    weights, MODEL.WEIGHTS may name an exported file.
+    With TEST.AUG.ENABLED also with test-time augmentation ("bbox_TTA"), and with TEST.SLICE.SIZE
+    also on slices of the pictures ("bbox_slices"). In place of weights, MODEL.WEIGHTS may name an
+    exported file.
     """
     if is_exported(cfg.MODEL.WEIGHTS) and not (
         resume and checkpoint_to_continue(cfg.OUTPUT_DIR, required=False)
@@ -168,6 +169,8 @@ def evaluate_weights(cfg: CfgNode, resume: bool) -> dict:
     results = Trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(Trainer.test_with_TTA(cfg, model))
+    if cfg.TEST.SLICE.SIZE:
+        results.update(Trainer.test_with_slices(cfg, model))
     return results
 
 
