@@ -12,26 +12,26 @@ pytestmark = needs("export")
 SIZE = (96, 128)
 
 
-@pytest.fixture
-def case(tmp_path):
-    """Words of a command that scores an ONNX file on what its detector finds."""
-    cfg, detector = saved_detector("vfnet", tmp_path, two_levels=True, TOPK_CANDIDATES_TEST=50)
-    pictures = write_pictures(tmp_path, *[SIZE] * 5)
-    json_file = write_own_detections(tmp_path, detector, pictures)
-    file = export_detector(cfg, "vfnet", tmp_path / "file", ExportOptions("onnx", size=SIZE)).path
-    cfg.DATASETS.COCO_FORMAT = [["own", str(json_file), str(tmp_path)]]
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """A config, and words that score an ONNX file on what its detector finds."""
+    folder = tmp_path_factory.mktemp("exported")
+    cfg, detector = saved_detector("vfnet", folder, two_levels=True, TOPK_CANDIDATES_TEST=50)
+    json_file = write_own_detections(folder, detector, write_pictures(folder, *[SIZE] * 5))
+    file = export_detector(cfg, "vfnet", folder / "file", ExportOptions("onnx", size=SIZE)).path
+    cfg.DATASETS.COCO_FORMAT = [["own", str(json_file), str(folder)]]
     cfg.DATASETS.TEST = ("own",)
-    cfg.OUTPUT_DIR = str(tmp_path / "out")
-    config = tmp_path / "config.yaml"
+    config = folder / "config.yaml"
     config.write_text(cfg.dump())
     return config, ["--eval-only", "MODEL.WEIGHTS", str(file)]
 
 
-def test_a_file_is_scored_as_its_weights_are_on_several_processes(command, case):
+def test_a_file_is_scored_as_its_weights_are_on_several_processes(command, case, tmp_path):
     """Ground truth is what the weights detect, of which AP is 100."""
     config, words = case
     expected = ["TEST.EXPECTED_RESULTS", [["bbox", "AP", 100.0, 0.01]]]
-    done = command("--num-gpus", "2", *words, *expected, config=config)
+    folder = ["OUTPUT_DIR", tmp_path]
+    done = command("--num-gpus", "2", *words, *expected, *folder, config=config)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Evaluation results for own" in done.stdout
     assert "Results verification passed" in done.stdout
@@ -49,7 +49,8 @@ def test_what_does_not_fit_is_said_before_anything_is_written(
     train_net, case, tmp_path, pairs, message
 ):
     config, words = case
-    args = train_net.parse_args(["--config-file", str(config), *words, *pairs])
+    folder = ["OUTPUT_DIR", str(tmp_path / "out")]
+    args = train_net.parse_args(["--config-file", str(config), *words, *pairs, *folder])
     with pytest.raises(UserError, match=message):
         train_net.setup(args)
     assert not (tmp_path / "out").exists()
