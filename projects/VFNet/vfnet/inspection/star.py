@@ -89,7 +89,7 @@ def find_stars(model: LocationDetector, item: dict[str, Any]) -> Stars:
     (candidates,) = model.choose(images, features, scores, boxes)
     found = model.suppress(candidates, images.image_sizes[0])
 
-    (limit,) = model.box_limits(images)
+    limit = [side - model.box_margin for side in images.image_sizes[0]]
     clipped = boxes.clamp(min=0).minimum(boxes.new_tensor(limit).flip(0).repeat(2))
     location = origins(
         found.pred_boxes.tensor, scores[:, found.pred_classes].T, clipped
