@@ -1,14 +1,12 @@
 #!/usr/bin/env python3
-"""Detect objects in pictures: write the pictures with boxes, and one json with all detections.
+"""Detect objects in pictures and videos: draw the boxes, write all detections to files.
 
-    python demo/demo.py --config-file output/shapes/config.yaml --input pictures/ \
-        --output predictions --opts MODEL.WEIGHTS output/shapes/model_final.pth
+python demo/demo.py --weights vfnet://vfnet_R50_1x --input pictures/ --output predictions
 """
 
 import argparse
-import glob
-import json
-import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,139 +15,141 @@ from vfnet.engine import report_errors  # isort: skip
 
 from detectron2.structures import Instances
 
-from vfnet.config import detector_node
-from vfnet.data import read_picture
+from vfnet.data.file_names import is_video
+from vfnet.data.sources import find_files
+from vfnet.data.video import video_size
 from vfnet.errors import UserError
-from vfnet.predictor import build_predictor, class_names, load_prediction_config
-from vfnet.utils.files import write_aside
-from vfnet.visualization import draw_boxes, write_picture
-
-PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-JSON_NAME = "predictions.json"
+from vfnet.prediction_run import (
+    JOURNAL_NAME,
+    RECORDS_NAME,
+    SAVE_CHOICES,
+    Outputs,
+    predict_files,
+)
+from vfnet.predictor import Predictor
+from vfnet.slicing import Slicing
+from vfnet.utils.progress import progress
+from vfnet.utils.text import printable
+from vfnet.writers import read_coco_ids
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config-file", required=True, help="yaml of the model")
     parser.add_argument(
-        "--input", required=True, nargs="+", help="pictures, folders of pictures, or glob patterns"
+        "--weights",
+        help=".pth, .safetensors, vfnet://NAME, or an exported .onnx or .xml; "
+        "default: the config's MODEL.WEIGHTS",
     )
-    parser.add_argument("--output", required=True, help="folder for the results")
+    parser.add_argument(
+        "--config-file",
+        help="yaml of the model; default: config.yaml beside the weights, that of vfnet://NAME",
+    )
+    parser.add_argument(
+        "--input",
+        required=True,
+        nargs="+",
+        help="pictures, videos, folders of pictures, or patterns",
+    )
+    parser.add_argument("--output", required=True, type=Path, help="folder for the results")
+    parser.add_argument(
+        "--save",
+        nargs="*",
+        choices=SAVE_CHOICES,
+        default=["pictures"],
+        help=f"what to write beside {RECORDS_NAME} (default: pictures)",
+    )
+    parser.add_argument(
+        "--coco-json", help="data set in COCO's format, whose ids --save coco writes"
+    )
     parser.add_argument(
         "--confidence-threshold", type=float, default=0.3, help="lowest score shown (default 0.3)"
     )
+    parser.add_argument("--classes", nargs="+", help="names or ids of those to detect")
+    parser.add_argument("--max-detections", type=int, help="the most of a picture, best first")
+    parser.add_argument("--batch-size", type=int, default=1, help="pictures at once (default 1)")
+    parser.add_argument("--slice", type=int, metavar="PIXELS", help="look at slices of this edge")
+    parser.add_argument("--overlap", type=float, help="share that slices share (default 0.2)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE pairs"
     )
     return parser.parse_args(arguments)
 
 
-def find_pictures(inputs: Sequence[str]) -> list[Path]:
-    """Expand files, folders and patterns to pictures, each once, in the order given.
+def build_predictor(args: argparse.Namespace) -> Predictor:
+    if args.overlap is not None and args.slice is None:
+        raise UserError("--overlap is that of slices: give their edge in pixels, as --slice 640")
+    overlap = 0.2 if args.overlap is None else args.overlap
+    return Predictor(
+        args.weights,
+        args.config_file,
+        overrides=args.opts,
+        confidence_threshold=args.confidence_threshold,
+        classes=args.classes,
+        max_detections=args.max_detections,
+        batch_size=args.batch_size,
+        slicing=None if args.slice is None else Slicing(args.slice, overlap),
+    )
+
+
+def count_pictures(files: Sequence[Path]) -> int:
+    """Return the pictures and frames of all files; 0 where a video does not say it."""
+    numbers = []
+    for file in files:
+        try:
+            numbers.append(video_size(str(file))[1] if is_video(file) else 1)
+        except UserError:  # it is named when its turn comes
+            numbers.append(1)
+    return sum(numbers) if all(numbers) else 0
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Predict on all inputs; return whether the run was interrupted.
 
     Raises:
-        UserError: an input names nothing, or a folder holds no picture.
+        UserError: an argument, the config or the weights are not usable; a picture was not, and
+            all others are done.
     """
-    pictures: dict[Path, Path] = {}  # resolved path -> path as given
-    for name in inputs:
-        paths = [Path(name)]
-        if not paths[0].exists():
-            paths = [Path(match) for match in sorted(glob.glob(os.path.expanduser(name)))]
-        if not paths:
-            raise UserError(f"expected a picture, a folder or a pattern, found nothing at {name}")
-        for path in paths:
-            for picture in _pictures_of_folder(path) if path.is_dir() else [path]:
-                pictures.setdefault(picture.resolve(), picture)
-    return list(pictures.values())
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f"expected a folder for --output, but {args.output} is a file")
+    files = find_files(args.input)
+    predictor = build_predictor(args)
+    ids = read_coco_ids(args.coco_json, predictor.class_names) if args.coco_json else None
 
+    journal = args.output / JOURNAL_NAME
+    if journal.exists() and not args.resume:
+        print(f"{printable(str(journal))}: an interrupted run, done anew (--resume would go on)")
+    elif args.resume and not journal.exists():
+        print(f"{printable(str(journal))} is not there: from the beginning")
+    with progress(count_pictures(files), "pictures") as shown:
 
-def _pictures_of_folder(folder: Path) -> list[Path]:
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    pictures = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
-    if not pictures:
-        raise UserError(
-            f"expected pictures ({', '.join(PICTURE_SUFFIXES)}) in {folder}, found none"
+        def report(name: str, instances: Instances) -> None:
+            shown.step(f"{name}: {len(instances)} detections")
+
+        def skip(name: str, error: UserError) -> None:
+            shown.tell(f"left out: {error}")
+
+        done = predict_files(
+            predictor,
+            files,
+            Outputs(args.output, args.save, ids),
+            resume=args.resume,
+            skip=skip,
+            report=report,
         )
-    if len(pictures) < len(files):
-        print(f"{folder}: {len(pictures)} pictures, {len(files) - len(pictures)} other files")
-    return pictures
+    print(f"{done.written} pictures, all detections: {printable(str(args.output / RECORDS_NAME))}")
+    if done.interrupted:
+        print("Interrupted: the same command with --resume goes on", file=sys.stderr)
+    elif done.skipped:
+        raise UserError(f"{done.skipped} files could not be read and were left out, named above")
+    return done.interrupted
 
 
-def plan_outputs(pictures: Sequence[Path], folder: Path) -> list[Path]:
-    """Return where each picture's result goes.
-
-    Raises:
-        UserError: two results would have one name, or a result would replace an input.
-    """
-    outputs: dict[Path, Path] = {}  # output -> picture
-    sources = {picture.resolve() for picture in pictures}
-    for picture in pictures:
-        known = picture.suffix.lower() in PICTURE_SUFFIXES
-        output = folder / (picture.name if known else picture.name + ".png")
-        if output in outputs:
-            raise UserError(
-                f"{outputs[output]} and {picture} would both be written to {output}: "
-                "run them apart, with different --output folders"
-            )
-        if output.resolve() in sources:
-            raise UserError(f"{output} is an input and would be replaced: choose another --output")
-        outputs[output] = picture
-    return list(outputs)
-
-
-def to_records(instances: Instances, names: Sequence[str]) -> list[dict]:
-    """Turn detections into what the json holds of them; boxes are xyxy in pixels."""
-    columns = (instances.pred_classes, instances.scores, instances.pred_boxes.tensor)
-    return [
-        {"class": names[class_id], "class_id": class_id, "score": score, "box": box}
-        for class_id, score, box in zip(*(column.tolist() for column in columns))
-    ]
-
-
-def run(args: argparse.Namespace) -> None:
-    """Check all input, then predict picture by picture, then write the json.
-
-    Raises:
-        UserError: an argument, the config, the weights or a picture is not usable.
-    """
-    threshold = args.confidence_threshold
-    if not 0.0 <= threshold <= 1.0:
-        raise UserError(f"expected a --confidence-threshold from 0 to 1, got {threshold}")
-    folder = Path(args.output)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"expected a folder for --output, but {folder} is a file")
-    pictures = find_pictures(args.input)
-    outputs = plan_outputs(pictures, folder)
-    for picture in pictures:  # before the first result is written
-        read_picture(str(picture))
-
-    cfg = load_prediction_config(args.config_file, args.opts)
-    detector_node(cfg).SCORE_THRESH_TEST = threshold
-    cfg.freeze()
-    names = class_names(cfg)
-    predictor = build_predictor(cfg)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    records = []
-    for picture, output in zip(pictures, outputs):
-        image = read_picture(str(picture))
-        instances = predictor(image)["instances"].to("cpu")
-        # Soft-NMS lowers scores after the model has applied its threshold.
-        instances = instances[instances.scores >= threshold]
-        boxes = instances.pred_boxes.tensor.numpy()
-        classes, scores = instances.pred_classes.tolist(), instances.scores.tolist()
-        write_picture(output, draw_boxes(image[:, :, ::-1], boxes, classes, names, scores))
-        height, width = image.shape[:2]
-        detections = to_records(instances, names)
-        records.append(
-            {"file": str(picture), "width": width, "height": height, "detections": detections}
-        )
-        print(f"{picture}: {len(detections)} detections -> {output}")
-    with write_aside(folder / JSON_NAME) as stream:
-        stream.write(json.dumps(records, indent=1, ensure_ascii=False).encode("utf-8"))
-    print(f"All detections: {folder / JSON_NAME}")
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
     with report_errors():
-        run(parse_arguments())
+        sys.exit(130 if run(parse_arguments()) else 0)

@@ -59,7 +59,7 @@ def main() -> None:
     drawing = ("--predictions", results, "--count", NUM_DRAWN, "--output", sheet)
     score = ("--confidence-threshold", LOWEST_SCORE_DRAWN)
     run_script("tools/draw_predictions.py", *model, *drawing, *score)
-    run_script("tools/plot_training.py", metrics, plot)
+    run_script("tools/plot_run.py", output, "--output", plot)
 
     print(f"AP on {DATASET}: {last_ap(metrics):.1f} (0.50:0.95) after {minutes:.1f} minutes")
     print(f"Predictions beside the ground truth: {sheet}")

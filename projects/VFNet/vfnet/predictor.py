@@ -1,110 +1,288 @@
-"""Predict on single pictures: a config and weights become a predictor.
+"""Weights become a predictor of pictures: what the demo, the tools and users of Python share."""
 
-What the demo, the tools and users of Python share.
-"""
+from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import dataclasses
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
-from detectron2.engine import DefaultPredictor
+from detectron2.structures import Instances
+from torch import Tensor
 
-from .checkpoint import VFNetCheckpointer, take_resize
-from .checkpoint.resize import is_chosen
-from .config import detector_key, detector_node, inference_precision
-from .data import publish_class_names, register_test_sets
-from .data.transforms.resize import build_resize
-from .data.transforms.views import build_resizes, without_resizing
-from .engine import choose_device, load_config
+from .config import detector_node
+from .data.picture_input import PictureInput, load_picture
+from .data.sources import Skip, expand_sources, read_pictures
 from .errors import UserError
-from .modeling.inference.test_time_augmentation import DetectorWithTTA
-from .utils.precision import slow_precision
+from .loading import (
+    build_predictor,
+    category_ids,
+    class_names,
+    load_config_for,
+    load_prediction_config,
+)
+from .selection import Selection, find_classes
+from .slicing import SlicedDetector, Slicing, slicing_of
+from .utils.files import sha256
+from .utils.text import as_utf8
+from .utils.threads import read_ahead
+
+__all__ = ["Predictor", "build_predictor", "class_names", "load_prediction_config"]
+
+EXPORTED_SUFFIXES = (".onnx", ".xml")
+# Batches of pictures that `stream` reads before it predicts: among so many, some have one size.
+_BATCHES_AHEAD = 2
 
 
-def load_prediction_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
-    """Read a config for prediction: with the classes of own data, and a device that is there.
+class Predictor:
+    """Detects objects in pictures, with the weights of a detector or its exported file.
 
-    Where nobody sets INPUT.RESIZE, it is that of the weights.
+        predictor = Predictor("vfnet://vfnet_R50_1x", confidence_threshold=0.3)
+        instances = predictor("picture.jpg")["instances"]
 
-    `DATASETS.COCO_FORMAT` is read only where the config holds no class names, so that a dumped
-    `config.yaml` predicts on a machine without the data. What trains is never needed. The names of
-    the classes are published (`publish_class_names`): after this call other tools know them too.
-
-    Args:
-        config_file: a yaml of this project, or the `config.yaml` that a training run wrote.
-        overrides: KEY VALUE pairs.
-
-    Returns:
-        a config that is not frozen yet.
-
-    Raises:
-        UserError: the config does not load, or the files of `DATASETS.COCO_FORMAT` are not usable.
+    `class_names`: the name of each class, by its id. `category_ids`: the ids of the classes in the
+    data set, where the config or its json knows them, else None.
     """
-    cfg = load_config(config_file, overrides)
-    if not detector_node(cfg).CLASS_NAMES:
-        register_test_sets(cfg)
-    publish_class_names(cfg)
-    device = choose_device(cfg.MODEL.DEVICE, num_gpus=1)
-    if device != cfg.MODEL.DEVICE:
-        print(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but there is no GPU: running on the CPU")
-        cfg.MODEL.DEVICE = device
-    _say(take_resize(cfg))
-    return cfg
+
+    class_names: list[str]
+    category_ids: list[int] | None
+    _config_hash: str | None
+    _slicing: Slicing | None
+    _nms_threshold: float | None
+    _most_detections: int | None
+
+    def __init__(
+        self,
+        weights: str | os.PathLike | None,
+        config: str | os.PathLike | CfgNode | None = None,
+        *,
+        overrides: Sequence[Any] = (),
+        confidence_threshold: float | None = None,
+        classes: Sequence[str | int] | None = None,
+        max_detections: int | None = None,
+        batch_size: int = 1,
+        slicing: Slicing | None = None,
+    ):
+        """
+        Args:
+            weights: a .pth or .safetensors file, vfnet://NAME, mmdet://PATH_OR_URL, or a .onnx or
+                .xml file that `tools/export.py` wrote. None: the config's MODEL.WEIGHTS.
+            config: a yaml file, or a config (a copy is used). None: `config.yaml` beside the file,
+                or the published config of vfnet://NAME. An exported file brings what it needs.
+            overrides: KEY VALUE pairs for the config.
+            confidence_threshold: the lowest score of a detection, 0 to 1. None: the config's.
+            classes: names or ids of the classes to detect. None: all.
+            max_detections: the most detections of a picture, best first. None: the config's.
+            batch_size: the most pictures that the model is given at once. Only pictures that are
+                padded to the same size share a batch, so that each gives what it gives alone, but
+                for rounding: Detectron2 pads a batch to its largest picture, and group norms see
+                the padding.
+            slicing: looks at slices of the pictures, `batch_size` at once. None: as the config's
+                TEST.SLICE says, by default not.
+
+        Raises:
+            UserError: a value that cannot be; the config or the weights are missing, do not load
+                or do not fit each other.
+        """
+        _check_numbers(confidence_threshold, max_detections, batch_size)
+        self.batch_size = batch_size
+        if weights is not None and Path(weights).suffix.lower() in EXPORTED_SUFFIXES:
+            if config is not None or overrides:
+                raise UserError(f"{weights} brings its own settings: leave the config out")
+            self._open_exported(os.fspath(weights), confidence_threshold, max_detections)
+        else:
+            cfg = load_config_for(weights, config, overrides)
+            self._build(cfg, confidence_threshold, max_detections)
+        class_ids = None if classes is None else find_classes(classes, self.class_names)
+        self._selection = Selection(confidence_threshold, class_ids, max_detections)
+        self._use_slices(self._slicing if slicing is None else slicing)
+
+    def _build(
+        self, cfg: CfgNode, confidence_threshold: float | None, max_detections: int | None
+    ) -> None:
+        if confidence_threshold is not None:
+            detector_node(cfg).SCORE_THRESH_TEST = confidence_threshold
+        # Below 0: all. With fewer the model's own number stays, for classes that are chosen later.
+        if max_detections is not None and cfg.TEST.DETECTIONS_PER_IMAGE >= 0:
+            most = max(max_detections, cfg.TEST.DETECTIONS_PER_IMAGE)
+            cfg.TEST.DETECTIONS_PER_IMAGE = most
+        self.class_names, self.category_ids = class_names(cfg), category_ids(cfg)
+        self._slicing, self._nms_threshold = slicing_of(cfg), detector_node(cfg).NMS_THRESH_TEST
+        self._most_detections = max(cfg.TEST.DETECTIONS_PER_IMAGE, 0) or None
+        predictor = build_predictor(cfg)
+        self._model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = predictor.model
+        self._resize, self._input_format = predictor.aug, predictor.input_format
+        self._weights = cfg.MODEL.WEIGHTS
+        self._config_hash = hashlib.sha256(cfg.dump().encode("utf-8")).hexdigest()
+
+    def _open_exported(
+        self, file: str, confidence_threshold: float | None, max_detections: int | None
+    ) -> None:
+        from .export import load_exported  # needs the extra `export`
+
+        self._model = exported = load_exported(file)
+        self.class_names, self.category_ids = list(exported.description.class_names), None
+        self._weights, self._config_hash = file, None
+        lowest, most = exported.description.score_threshold, exported.description.max_detections
+        if (
+            lowest is not None
+            and confidence_threshold is not None
+            and confidence_threshold < lowest
+        ):
+            print(f"{file} was exported with scores from {lowest} on: it gives no lower ones")
+        if most is not None and max_detections is not None and max_detections > most:
+            print(f"{file} was exported with {most} detections a picture: it gives no more")
+        self._slicing, self._nms_threshold = None, exported.description.iou_threshold
+        self._most_detections = most
+        self._resize, self._input_format = exported.resize, exported.description.input_format
+
+    def with_slicing(self, slicing: Slicing | None) -> Predictor:
+        """Return a predictor with the same model that looks at slices; None: at whole pictures."""
+        other = copy.copy(self)
+        other._use_slices(slicing)
+        return other
+
+    def _use_slices(self, slicing: Slicing | None) -> None:
+        self._slicing = None if slicing is None else slicing.with_threshold(self._nms_threshold)
+        self._sliced: SlicedDetector | None = None
+        if self._slicing is not None:
+            most = self._selection.max_detections or self._most_detections
+            self._sliced = SlicedDetector(self._predict_whole, self._slicing, self.batch_size, most)
+
+    def __call__(
+        self, pictures: PictureInput | Sequence[PictureInput]
+    ) -> dict[str, Instances] | list[dict[str, Instances]]:
+        """Detect objects in a picture, or in each of a list or tuple of pictures of any sizes.
+
+        Args:
+            pictures: a path, pixels (H, W, 3) of uint8 in BGR order, or a PIL image.
+
+        Returns:
+            for a picture {"instances": Instances}, as Detectron2's models give it: `pred_boxes`,
+            `scores`, `pred_classes`, best first, on the CPU, in pixels of the picture as it is
+            shown (turned upright); for a list a list of them.
+
+        Raises:
+            UserError: what is no picture: see `load_picture`.
+        """
+        if isinstance(pictures, (list, tuple)):
+            return self.predict(load_picture(picture) for picture in pictures)
+        return self.predict([load_picture(pictures)])[0]
+
+    def stream(
+        self, sources: PictureInput | Iterable[PictureInput], skip: Skip | None = None
+    ) -> Iterator[tuple[str, dict[str, Instances]]]:
+        """Detect objects in many pictures; the next ones are read while the model computes.
+
+        Args:
+            sources: pictures as above, folders of pictures, patterns, and videos: one or many,
+                which may come without end.
+            skip: called with the name and the error of what cannot be read, which is left out.
+                None: its error is raised.
+
+        Yields:
+            the name (see `Picture`) and the dict of each picture and each frame, in their order.
+
+        Raises:
+            UserError: a source is not there or, without `skip`, cannot be read.
+        """
+        read = read_pictures(expand_sources(sources), skip)
+        pictures = read_ahead(read, self.pictures_ahead)
+        while some := list(islice(pictures, self.pictures_ahead)):
+            results = self.predict(picture.image for picture in some)
+            yield from zip((picture.name for picture in some), results)
+
+    @property
+    def pictures_ahead(self) -> int:
+        """How many pictures `stream` looks at together, for batches of one size among them."""
+        if self.batch_size == 1 or self._sliced is not None:
+            return 1
+        return self.batch_size * _BATCHES_AHEAD
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the results depend on, as json can hold it."""
+        file = self._weights
+        return {
+            "weights": file,
+            "sha256 of the weights": sha256(file) if os.path.isfile(file) else None,
+            "sha256 of the config": self._config_hash,
+            "class names": [as_utf8(name) for name in self.class_names],
+            **self._selection._asdict(),
+            "slices": self._slicing and dataclasses.asdict(self._slicing),
+        }
+
+    def predict(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
+        """Detect objects in images (H, W, 3) uint8, BGR, as they come; results in their order."""
+        if self._sliced is not None:
+            return [self._sliced(image) for image in images]
+        return self._predict_whole(images)
+
+    @torch.no_grad()
+    def _predict_whole(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
+        results: dict[int, dict[str, Instances]] = {}
+        waiting: dict[tuple[int, int], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        for number, image in enumerate(images):
+            item = self.model_input(image)
+            batch = waiting[padded_size(item["image"], size_divisibility(self._model))]
+            batch.append((number, item))
+            if len(batch) == self.batch_size:
+                results.update(self._predict_batch(batch))
+                batch.clear()
+        for batch in waiting.values():
+            results.update(self._predict_batch(batch))
+        return [results[number] for number in range(len(results))]
+
+    @property
+    def model(self) -> Any:
+        """The detector, or its exported file; called as Detectron2 calls its models."""
+        return self._model
+
+    def model_input(self, image: np.ndarray) -> dict[str, Any]:
+        """Return what the model is given for an image (H, W, 3) uint8, BGR."""
+        height, width = image.shape[:2]
+        if self._input_format == "RGB":
+            image = image[:, :, ::-1]
+        resized = self._resize.get_transform(image).apply_image(image)
+        pixels = torch.from_numpy(resized.astype("float32").transpose(2, 0, 1))
+        return {"image": pixels, "height": height, "width": width}
+
+    def _predict_batch(
+        self, batch: Sequence[tuple[int, dict[str, Any]]]
+    ) -> Iterator[tuple[int, dict[str, Instances]]]:
+        outputs = self._model([item for _, item in batch]) if batch else []
+        for (number, _), output in zip(batch, outputs):
+            yield number, {"instances": self._selection.of(output["instances"].to("cpu"))}
 
 
-def build_predictor(cfg: CfgNode) -> DefaultPredictor:
-    """Return Detectron2's predictor with the weights of a whole detector.
+def padded_size(image: Tensor, divisibility: int) -> tuple[int, int]:
+    """Return the (height, width) to which a model pads an image (C, H, W) that comes alone."""
+    height, width = image.shape[-2:]
+    return -(-height // divisibility) * divisibility, -(-width // divisibility) * divisibility
 
-    Unlike Detectron2's it resizes as INPUT.RESIZE says, or where nobody set that, as the weights
-    want; and where TEST.AUG.ENABLED is True, its `model` is a `DetectorWithTTA`.
 
-    Raises:
-        UserError: no weights are named, or they are not those of this whole detector; sizes of
-            TEST.AUG that cannot be.
+def size_divisibility(model: object) -> int:
+    """Return what a detector pads the edges of its images to a multiple of; 1 where it is unknown.
+
+    A detector with test-time augmentation takes its images one by one, whatever their sizes.
     """
-    if not cfg.MODEL.WEIGHTS:
-        raise UserError(
-            "MODEL.WEIGHTS is empty, so there is nothing to predict with: name a checkpoint, "
-            "as in --opts MODEL.WEIGHTS output/model_final.pth"
-        )
-    publish_class_names(cfg)
-    cfg = cfg.clone()
-    cfg.defrost()
-    if not is_chosen(cfg):
-        _say(take_resize(cfg))
-    _say(slow_precision(*inference_precision(cfg), torch.device(cfg.MODEL.DEVICE).type))
-    # DefaultPredictor loads with a checkpointer that only warns where names do not fit.
-    without_weights = without_resizing(cfg) if cfg.TEST.AUG.ENABLED else cfg.clone()
-    without_weights.defrost()
-    without_weights.MODEL.WEIGHTS = ""
-    predictor = DefaultPredictor(without_weights)
-    predictor.aug = build_resize(without_weights, is_train=False)
-    VFNetCheckpointer(predictor.model, whole_detector=True).load(cfg.MODEL.WEIGHTS)
-    if cfg.TEST.AUG.ENABLED:
-        resizes = build_resizes(cfg)
-        predictor.model = DetectorWithTTA(predictor.model, resizes, cfg.TEST.AUG.FLIP)
-    return predictor
+    owner = getattr(model, "backbone", model)
+    return max(int(getattr(owner, "size_divisibility", 1)), 1)
 
 
-def _say(line: str) -> None:
-    if line:
-        print(line)
-
-
-def class_names(cfg: CfgNode) -> list[str]:
-    """Return one name per class: the config's own, else those of the first test dataset.
-
-    Raises:
-        UserError: the number of names is not NUM_CLASSES.
-    """
-    node, key = detector_node(cfg), detector_key(cfg)
-    names = list(node.CLASS_NAMES)
-    if not names and cfg.DATASETS.TEST:
-        names = list(MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("thing_classes", []))
-    if len(names) != node.NUM_CLASSES:
-        raise UserError(
-            f"expected {node.NUM_CLASSES} class names ({key}.NUM_CLASSES), found {len(names)} in "
-            f"{key}.CLASS_NAMES and in the dataset that DATASETS.TEST names: set {key}.CLASS_NAMES"
-        )
-    return names
+def _check_numbers(
+    confidence_threshold: float | None, max_detections: int | None, batch_size: int
+) -> None:
+    if confidence_threshold is not None and not 0.0 <= confidence_threshold <= 1.0:
+        raise UserError(f"expected a confidence threshold from 0 to 1, got {confidence_threshold}")
+    for name, value in {"max_detections": max_detections, "batch_size": batch_size}.items():
+        if value is not None and value < 1:
+            raise UserError(f"expected {name} of at least 1, got {value}")

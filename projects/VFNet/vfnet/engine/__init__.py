@@ -1,6 +1,6 @@
 """How a run is started, stepped, stopped and continued."""
 
-from .configuration import load_config
+from .configuration import load_config, merge_overrides
 from .launch import choose_device, launch, report_errors
 from .preflight import check_run, config_warnings, datasets_of_run
 from .resume import checkpoint_to_continue
@@ -18,5 +18,6 @@ __all__ = [
     "datasets_of_run",
     "launch",
     "load_config",
+    "merge_overrides",
     "report_errors",
 ]

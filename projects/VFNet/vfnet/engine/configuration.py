@@ -3,11 +3,13 @@
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
 from ..config import get_cfg
+from ..data.checks.pictures import limit_pixels
 from ..errors import UserError
 
 # What yacs raises; the last two where it takes a value for an expression nested without end.
@@ -18,9 +20,11 @@ _MERGE_ERRORS = (
 
 
 def load_config(
-    config_file: str, overrides: Sequence[str] = (), override_files: Sequence[str] = ()
+    config_file: str, overrides: Sequence[Any] = (), override_files: Sequence[str] = ()
 ) -> CfgNode:
     """Return VFNet's defaults, overwritten by yaml files in turn and then by KEY VALUE pairs.
+
+    From then on this process reads pictures of up to INPUT.MAX_PIXELS.
 
     Args:
         config_file: path of the config.
@@ -40,14 +44,26 @@ def load_config(
     _merge_file(cfg, config_file, "--config-file")
     for path in override_files:
         _merge_file(cfg, path, "--override")
-    late = [word for word in overrides if word.startswith("--")]
+    merge_overrides(cfg, overrides)
+    return cfg
+
+
+def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
+    """Overwrite keys of a config by KEY VALUE pairs, as the command line's: its last step.
+
+    From then on this process reads pictures of up to INPUT.MAX_PIXELS.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    late = [word for word in overrides if str(word).startswith("--")]
     if late:
         raise UserError(f"{late[0]} stands behind KEY VALUE pairs; options go before them")
     try:
         cfg.merge_from_list(list(overrides))
     except _MERGE_ERRORS as error:
         raise UserError(f"command line: {_explain(error)}") from None
-    return cfg
+    limit_pixels(cfg.INPUT.MAX_PIXELS)
 
 
 def _merge_file(cfg: CfgNode, path: str, option: str) -> None:

@@ -49,9 +49,18 @@ def point_offsets(points: Tensor, gradient_scale: float = 0.1) -> Tensor:
     Returns:
         as `star_offsets`.
     """
-    tap = torch.arange(9, device=points.device)
-    own_place = torch.stack((tap // 3 - 1, tap % 3 - 1), dim=1).view(18, 1, 1)
-    return scale_gradient(points.float(), gradient_scale) - own_place
+    return scale_gradient(points.float(), gradient_scale) - _own_places(points.device)
+
+
+def offset_points(offsets: Tensor) -> Tensor:
+    """The points that a 3x3 kernel reads at these offsets: the inverse of `point_offsets`."""
+    return offsets + _own_places(offsets.device)
+
+
+def _own_places(device: torch.device) -> Tensor:
+    """(dy, dx) of the nine taps from the middle one, in row order -> (18, 1, 1)."""
+    tap = torch.arange(9, device=device)
+    return torch.stack((tap // 3 - 1, tap % 3 - 1), dim=1).view(18, 1, 1)
 
 
 def scale_gradient(x: Tensor, share: float) -> Tensor:

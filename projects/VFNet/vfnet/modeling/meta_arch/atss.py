@@ -73,7 +73,7 @@ class ATSS(LocationDetector):
 
         num_positive = positives_of_batch(targets.positives_of_images(len(points)))
         means = means_over_processes(num_positive, [weights, quality])
-        positives, weight_sum = means[:2].clamp(min=1)
+        positives, weight_sum = means[:2].clamp(min=1)  # without a box both are 0
         self.record_positives(positives, means[2], targets)
         losses = {"loss_cls": loss_cls * self.cls_loss_weight / positives}
         if not predictions.centerness:

@@ -99,18 +99,28 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
         """`loss_cls` and `loss_box_reg` of a batch, weighted."""
+        targets = self.assign(images, features, predictions, gt_instances)
         anchors = Boxes.cat(self.anchor_generator(features)).tensor
-        targets = assign_anchors(
+        with torch.autocast(self.device.type, enabled=False):
+            return self.losses(predictions, anchors, targets)
+
+    def assign(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Any,
+        gt_instances: list[Instances],
+    ) -> Targets:
+        """What each anchor of the batch learns; the predictions play no part."""
+        return assign_anchors(
             gt_instances,
-            anchors,
+            Boxes.cat(self.anchor_generator(features)).tensor,
             images.image_sizes,
             level_sizes(features),
             self.anchor_generator.strides,
             self.backbone.size_divisibility,
             self.anchor_matcher,
         )
-        with torch.autocast(self.device.type, enabled=False):
-            return self.losses(predictions, anchors, targets)
 
     def losses(self, predictions: Any, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Compare what is predicted at `anchors` (A, 4) with targets -> weighted losses by name."""
