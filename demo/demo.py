@@ -27,6 +27,7 @@ from vfnet.prediction_run import (
     predict_files,
 )
 from vfnet.predictor import Predictor
+from vfnet.slicing import Slicing
 from vfnet.utils.progress import progress
 from vfnet.utils.text import printable
 from vfnet.writers import read_coco_ids
@@ -66,6 +67,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--classes", nargs="+", help="names or ids of those to detect")
     parser.add_argument("--max-detections", type=int, help="the most of a picture, best first")
     parser.add_argument("--batch-size", type=int, default=1, help="pictures at once (default 1)")
+    parser.add_argument("--slice", type=int, metavar="PIXELS", help="look at slices of this edge")
+    parser.add_argument("--overlap", type=float, help="share that slices share (default 0.2)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE pairs"
@@ -74,6 +77,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def build_predictor(args: argparse.Namespace) -> Predictor:
+    if args.overlap is not None and args.slice is None:
+        raise UserError("--overlap is that of slices: give their edge in pixels, as --slice 640")
+    overlap = 0.2 if args.overlap is None else args.overlap
     return Predictor(
         args.weights,
         args.config_file,
@@ -82,6 +88,7 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
         classes=args.classes,
         max_detections=args.max_detections,
         batch_size=args.batch_size,
+        slicing=None if args.slice is None else Slicing(args.slice, overlap),
     )
 
 

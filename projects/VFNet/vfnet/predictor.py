@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 import os
 from collections import defaultdict
@@ -28,6 +30,7 @@ from .loading import (
     load_prediction_config,
 )
 from .selection import Selection, find_classes
+from .slicing import SlicedDetector, Slicing, slicing_of
 from .utils.files import sha256
 from .utils.text import as_utf8
 from .utils.threads import read_ahead
@@ -52,6 +55,9 @@ class Predictor:
     class_names: list[str]
     category_ids: list[int] | None
     _config_hash: str | None
+    _slicing: Slicing | None
+    _nms_threshold: float | None
+    _most_detections: int | None
 
     def __init__(
         self,
@@ -63,6 +69,7 @@ class Predictor:
         classes: Sequence[str | int] | None = None,
         max_detections: int | None = None,
         batch_size: int = 1,
+        slicing: Slicing | None = None,
     ):
         """
         Args:
@@ -78,6 +85,8 @@ class Predictor:
                 padded to the same size share a batch, so that each gives what it gives alone, but
                 for rounding: Detectron2 pads a batch to its largest picture, and group norms see
                 the padding.
+            slicing: looks at slices of the pictures, `batch_size` at once. None: as the config's
+                TEST.SLICE says, by default not.
 
         Raises:
             UserError: a value that cannot be; the config or the weights are missing, do not load
@@ -94,6 +103,7 @@ class Predictor:
             self._build(cfg, confidence_threshold, max_detections)
         class_ids = None if classes is None else find_classes(classes, self.class_names)
         self._selection = Selection(confidence_threshold, class_ids, max_detections)
+        self._use_slices(self._slicing if slicing is None else slicing)
 
     def _build(
         self, cfg: CfgNode, confidence_threshold: float | None, max_detections: int | None
@@ -105,6 +115,8 @@ class Predictor:
             most = max(max_detections, cfg.TEST.DETECTIONS_PER_IMAGE)
             cfg.TEST.DETECTIONS_PER_IMAGE = most
         self.class_names, self.category_ids = class_names(cfg), category_ids(cfg)
+        self._slicing, self._nms_threshold = slicing_of(cfg), detector_node(cfg).NMS_THRESH_TEST
+        self._most_detections = max(cfg.TEST.DETECTIONS_PER_IMAGE, 0) or None
         predictor = build_predictor(cfg)
         self._model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = predictor.model
         self._resize, self._input_format = predictor.aug, predictor.input_format
@@ -128,7 +140,22 @@ class Predictor:
             print(f"{file} was exported with scores from {lowest} on: it gives no lower ones")
         if most is not None and max_detections is not None and max_detections > most:
             print(f"{file} was exported with {most} detections a picture: it gives no more")
+        self._slicing, self._nms_threshold = None, exported.description.iou_threshold
+        self._most_detections = most
         self._resize, self._input_format = exported.resize, exported.description.input_format
+
+    def with_slicing(self, slicing: Slicing | None) -> Predictor:
+        """Return a predictor with the same model that looks at slices; None: at whole pictures."""
+        other = copy.copy(self)
+        other._use_slices(slicing)
+        return other
+
+    def _use_slices(self, slicing: Slicing | None) -> None:
+        self._slicing = None if slicing is None else slicing.with_threshold(self._nms_threshold)
+        self._sliced: SlicedDetector | None = None
+        if self._slicing is not None:
+            most = self._selection.max_detections or self._most_detections
+            self._sliced = SlicedDetector(self._predict_whole, self._slicing, self.batch_size, most)
 
     def __call__(
         self, pictures: PictureInput | Sequence[PictureInput]
@@ -176,7 +203,9 @@ class Predictor:
     @property
     def pictures_ahead(self) -> int:
         """How many pictures `stream` looks at together, for batches of one size among them."""
-        return 1 if self.batch_size == 1 else self.batch_size * _BATCHES_AHEAD
+        if self.batch_size == 1 or self._sliced is not None:
+            return 1
+        return self.batch_size * _BATCHES_AHEAD
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -188,15 +217,21 @@ class Predictor:
             "sha256 of the config": self._config_hash,
             "class names": [as_utf8(name) for name in self.class_names],
             **self._selection._asdict(),
+            "slices": self._slicing and dataclasses.asdict(self._slicing),
         }
 
-    @torch.no_grad()
     def predict(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
         """Detect objects in images (H, W, 3) uint8, BGR, as they come; results in their order."""
+        if self._sliced is not None:
+            return [self._sliced(image) for image in images]
+        return self._predict_whole(images)
+
+    @torch.no_grad()
+    def _predict_whole(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
         results: dict[int, dict[str, Instances]] = {}
         waiting: dict[tuple[int, int], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for number, image in enumerate(images):
-            item = self._model_input(image)
+            item = self.model_input(image)
             batch = waiting[padded_size(item["image"], size_divisibility(self._model))]
             batch.append((number, item))
             if len(batch) == self.batch_size:
@@ -206,7 +241,13 @@ class Predictor:
             results.update(self._predict_batch(batch))
         return [results[number] for number in range(len(results))]
 
-    def _model_input(self, image: np.ndarray) -> dict[str, Any]:
+    @property
+    def model(self) -> Any:
+        """The detector, or its exported file; called as Detectron2 calls its models."""
+        return self._model
+
+    def model_input(self, image: np.ndarray) -> dict[str, Any]:
+        """Return what the model is given for an image (H, W, 3) uint8, BGR."""
         height, width = image.shape[:2]
         if self._input_format == "RGB":
             image = image[:, :, ::-1]

@@ -17,7 +17,7 @@ from torch import multiprocessing as mp
 
 from ..errors import UserError
 from ..utils.quiet import ignore_known_warnings
-from ..utils.text import printable
+from ..utils.text import one_line
 from .job_variables import complete_job_variables, is_torchrun
 
 # Characters; the messages of eight processes fit into a pipe of 64 KiB.
@@ -137,7 +137,7 @@ def report_errors() -> Iterator[None]:
         yield
     except UserError as error:
         if _first_to_report():
-            print(f"error: {printable(_message(error))}", file=sys.stderr, flush=True)
+            print(f"error: {_message(error)}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
 
 
@@ -195,7 +195,7 @@ def _share_cores(device: str, num_processes: int) -> None:
 def _message(error: UserError) -> str:
     """Return an error's own message, without the traceback that a data loader's worker adds."""
     own = re.search(r"^Caught \w+ in DataLoader worker.*\n[\w.]+Error: (.*)$", str(error), re.S)
-    return (own.group(1) if own else str(error)).strip()
+    return one_line((own.group(1) if own else str(error)).strip())
 
 
 def _first_to_report() -> bool:

@@ -22,6 +22,7 @@ from ..data.transforms.views import build_resizes, without_resizing
 from ..errors import UserError
 from ..evaluation.evaluator import build_evaluator, drop_undefined
 from ..modeling.inference.test_time_augmentation import DetectorWithTTA
+from ..slicing import DetectorWithSlices
 from ..solver import build_lr_scheduler, build_optimizer, solver_values
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages
 from .best import BestCheckpoint, CatchUpEvaluation, score_name
@@ -136,6 +137,8 @@ class Trainer(DefaultTrainer):
             after_evaluation.append(BestCheckpoint(period, self._file_apart(model), test_sets))
         if cfg.TEST.AUG.ENABLED:
             after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_TTA(cfg, model)))
+        if cfg.TEST.SLICE.SIZE:
+            after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_slices(cfg, model)))
         for average in averages:
             file = self._file_apart(average.averaged_model)
             metric = score_name(test_sets)
@@ -160,14 +163,14 @@ class Trainer(DefaultTrainer):
         return self.test(cfg, average.averaged_model)
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: Any = None) -> dict:
-        """Score the model; see `DefaultTrainer.test`.
+    def test(cls, cfg: CfgNode, model: Any, evaluators: Any = None) -> dict:
+        """Score the model, a module or what is called like one; see `DefaultTrainer.test`.
 
         Batch norms that learn their statistics have others on every process, and the checkpoint has
         the first one's: all processes score with these. What has no value, as the AP of a class
         without ground truth, is left out.
         """
-        if comm.get_world_size() > 1:
+        if comm.get_world_size() > 1 and isinstance(model, torch.nn.Module):
             for buffer in model.buffers():
                 distributed.broadcast(buffer, src=0)
         return drop_undefined(super().test(cfg, model, evaluators))
@@ -182,10 +185,25 @@ class Trainer(DefaultTrainer):
         augmented = DetectorWithTTA(model, build_resizes(cfg), cfg.TEST.AUG.FLIP)
         views = len(augmented.resizes) * (2 if augmented.flip else 1)
         logger.info(f"scoring with test-time augmentation: {views} views of each image")
-        folder = os.path.join(cfg.OUTPUT_DIR, "inference_TTA")
-        evaluators = [cls.build_evaluator(cfg, name, folder) for name in cfg.DATASETS.TEST]
-        results = cls.test(without_resizing(cfg), augmented, evaluators)
-        return {f"{name}_TTA": scores for name, scores in results.items()}
+        return cls._test_apart(cfg, augmented, "TTA")
+
+    @classmethod
+    def test_with_slices(cls, cfg: CfgNode, model: torch.nn.Module) -> dict:
+        """Score the model on slices of the images (TEST.SLICE).
+
+        Results are named with "_slices", and detections are written to OUTPUT_DIR/inference_slices.
+        """
+        sliced = DetectorWithSlices.from_config(cfg, model)
+        logger.info(f"scoring with slices: {sliced.slicing}")
+        return cls._test_apart(cfg, sliced, "slices")
+
+    @classmethod
+    def _test_apart(cls, cfg: CfgNode, model: torch.nn.Module, name: str) -> dict:
+        """Score a model that takes images as they are read, with names of its own."""
+        folder = os.path.join(cfg.OUTPUT_DIR, f"inference_{name}")
+        evaluators = [cls.build_evaluator(cfg, test_set, folder) for test_set in cfg.DATASETS.TEST]
+        results = cls.test(without_resizing(cfg), model, evaluators)
+        return {f"{task}_{name}": scores for task, scores in results.items()}
 
     # Where Detectron2's trainer looks for them.
     build_optimizer = staticmethod(build_optimizer)

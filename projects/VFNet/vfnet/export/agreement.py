@@ -11,7 +11,6 @@ from detectron2.structures import ImageList, Instances, pairwise_iou
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data import read_picture
 from ..errors import UserError
 from ..modeling.meta_arch.candidates import CandidateDetector
 from .exported import ExportedDetector
@@ -43,7 +42,11 @@ class Agreement(NamedTuple):
 
     def worst(self, other: Agreement) -> Agreement:
         """The larger of both, in each."""
-        return Agreement(*(max(pair) for pair in zip(self, other)))
+        return Agreement(
+            max(self.boxes, other.boxes),
+            max(self.scores, other.scores),
+            max(self.missing, other.missing),
+        )
 
 
 def check_pictures(
@@ -57,12 +60,8 @@ def check_pictures(
     """
     found: dict[str, Agreement] = {}
     for file in files:
-        image = read_picture(file, exported.description.input_format)
-        resized = exported.resize.get_transform(image).apply_image(image)
-        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-        found[file] = compare_on(exported, graph, tensor)
-    worst = max(found, key=lambda file: (found[file].missing, *found[file][:2]), default=None)
-    if worst is None:
+        found[file] = compare_on(exported, graph, exported.read(file))
+    if not found:
         raise UserError("expected pictures to compare on, got none")
     failed = [file for file in found if not found[file].holds]
     if failed:
