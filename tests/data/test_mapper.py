@@ -127,7 +127,7 @@ def test_a_picture_of_too_many_pixels_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
     record = {"file_name": str(file), "width": 80, "height": 60, "annotations": []}
     cfg = make_config()
-    cfg.INPUT.MAX_PIXELS = 60 * 80 - 1
+    cfg.INPUT.MAX_PIXELS = 60 * 80 - 2
     mapper = build_mapper(cfg, True)
     with pytest.raises(UserError, match=r"huge\.png has 4800 pixels, and INPUT.MAX_PIXELS"):
         mapper(record)

@@ -56,7 +56,7 @@ class Predictor:
     category_ids: list[int] | None
     _config_hash: str | None
     _slicing: Slicing | None
-    _nms_threshold: float
+    _nms_threshold: float | None
     _most_detections: int | None
 
     def __init__(

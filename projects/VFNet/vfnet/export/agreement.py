@@ -42,7 +42,11 @@ class Agreement(NamedTuple):
 
     def worst(self, other: Agreement) -> Agreement:
         """The larger of both, in each."""
-        return Agreement(*(max(pair) for pair in zip(self, other)))
+        return Agreement(
+            max(self.boxes, other.boxes),
+            max(self.scores, other.scores),
+            max(self.missing, other.missing),
+        )
 
 
 def check_pictures(
@@ -57,8 +61,7 @@ def check_pictures(
     found: dict[str, Agreement] = {}
     for file in files:
         found[file] = compare_on(exported, graph, exported.read(file))
-    worst = max(found, key=lambda file: (found[file].missing, *found[file][:2]), default=None)
-    if worst is None:
+    if not found:
         raise UserError("expected pictures to compare on, got none")
     failed = [file for file in found if not found[file].holds]
     if failed:
