@@ -19,7 +19,13 @@ from vfnet.data.file_names import is_video
 from vfnet.data.sources import find_files
 from vfnet.data.video import video_size
 from vfnet.errors import UserError
-from vfnet.prediction_run import RECORDS_NAME, SAVE_CHOICES, Outputs, predict_files
+from vfnet.prediction_run import (
+    JOURNAL_NAME,
+    RECORDS_NAME,
+    SAVE_CHOICES,
+    Outputs,
+    predict_files,
+)
 from vfnet.predictor import Predictor
 from vfnet.slicing import Slicing
 from vfnet.utils.progress import progress
@@ -39,14 +45,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="yaml of the model; default: config.yaml beside the weights, that of vfnet://NAME",
     )
     parser.add_argument(
-        *("--input", "-i"),
+        "--input",
         required=True,
         nargs="+",
         help="pictures, videos, folders of pictures, or patterns",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for the results")
     parser.add_argument(
-        *("--save",),
+        "--save",
         nargs="*",
         choices=SAVE_CHOICES,
         default=["pictures"],
@@ -110,6 +116,11 @@ def run(args: argparse.Namespace) -> bool:
     predictor = build_predictor(args)
     ids = read_coco_ids(args.coco_json, predictor.class_names) if args.coco_json else None
 
+    journal = args.output / JOURNAL_NAME
+    if journal.exists() and not args.resume:
+        print(f"{printable(str(journal))}: an interrupted run, done anew (--resume would go on)")
+    elif args.resume and not journal.exists():
+        print(f"{printable(str(journal))} is not there: from the beginning")
     with progress(count_pictures(files), "pictures") as shown:
 
         def report(name: str, instances: Instances) -> None:

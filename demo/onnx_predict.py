@@ -23,7 +23,7 @@ elif resize["shortest_edge"]:
 else:
     scale = 1
 width, height = (max(1, int(side * scale + 0.5)) for side in image.size)
-pixels = np.asarray(image.resize((width, height), Image.BILINEAR)).transpose(2, 0, 1)
+pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 images = np.zeros((about["batch"], 3, *(about["size"] or (height, width))), dtype=np.uint8)
 images[0, :, :height, :width] = pixels  # the rest is padding, and images that are not there

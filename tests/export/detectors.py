@@ -1,5 +1,8 @@
 """Every detector that can be exported, tiny, with weights that detect something."""
 
+import json
+
+import numpy as np
 import torch
 from detectron2.modeling import build_model
 from PIL import Image
@@ -64,6 +67,11 @@ def tiny_detector(name, folder, *, candidates=None, two_levels=False, **keys):
     scores = getattr(model.head, "cls_pred", None) or model.head.cls_score
     nn.init.normal_(scores.weight, std=0.5)
     nn.init.constant_(scores.bias, -1.0)
+    # Boxes smaller than the pictures.
+    if hasattr(model.head, "box_pred"):
+        nn.init.constant_(model.head.box_pred.bias, -2.5)
+    if hasattr(model.head, "distribution_pred"):
+        model.head.distribution_pred.bias.data = (-model.head.bins).repeat(4)
     for layer in model.modules():  # deformable layers start without displacement
         offset = getattr(layer, "offset", None)
         if isinstance(offset, nn.Conv2d):
@@ -92,6 +100,27 @@ def write_pictures(folder, *sizes):
         files.append(str(folder / f"picture{i}.png"))
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(files[-1])
     return files
+
+
+def write_own_detections(folder, detector, files):
+    """A json in COCO's format whose boxes are what a detector finds in pictures of its own size."""
+    images, annotations = [], []
+    for number, file in enumerate(files):
+        image = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
+        with torch.no_grad():
+            found = detector([{"image": image}])[0]["instances"]
+        height, width = image.shape[1:]
+        images.append({"id": number, "file_name": file, "height": height, "width": width})
+        for (x0, y0, x1, y1), kind in zip(found.pred_boxes.tensor.tolist(), found.pred_classes):
+            box = [x0, y0, x1 - x0, y1 - y0]
+            annotation = {"id": len(annotations) + 1, "image_id": number, "bbox": box}
+            annotation |= {"category_id": int(kind), "area": box[2] * box[3], "iscrowd": 0}
+            annotations.append(annotation)
+    categories = [{"id": i, "name": name} for i, name in enumerate("abc")]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    path = folder / "own.json"
+    path.write_text(json.dumps(content))
+    return path
 
 
 def pixels(*sizes, seed=0):

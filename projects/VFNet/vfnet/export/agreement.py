@@ -11,7 +11,6 @@ from detectron2.structures import ImageList, Instances, pairwise_iou
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data import read_picture
 from ..errors import UserError
 from ..modeling.meta_arch.candidates import CandidateDetector
 from .exported import ExportedDetector
@@ -43,7 +42,11 @@ class Agreement(NamedTuple):
 
     def worst(self, other: Agreement) -> Agreement:
         """The larger of both, in each."""
-        return Agreement(*(max(pair) for pair in zip(self, other)))
+        return Agreement(
+            max(self.boxes, other.boxes),
+            max(self.scores, other.scores),
+            max(self.missing, other.missing),
+        )
 
 
 def check_pictures(
@@ -57,12 +60,8 @@ def check_pictures(
     """
     found: dict[str, Agreement] = {}
     for file in files:
-        image = read_picture(file, exported.description.input_format)
-        resized = exported.resize.get_transform(image).apply_image(image)
-        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-        found[file] = compare_on(exported, graph, tensor)
-    worst = max(found, key=lambda file: (found[file].missing, *found[file][:2]), default=None)
-    if worst is None:
+        found[file] = compare_on(exported, graph, exported.read(file))
+    if not found:
         raise UserError("expected pictures to compare on, got none")
     failed = [file for file in found if not found[file].holds]
     if failed:
@@ -125,15 +124,15 @@ def compare(found: Instances, expected: Instances, rule: SelectionRule) -> Agree
         agreement = agreement.worst(Agreement(boxes[i, j].item(), scores[i, j].item()))
         distance[i], distance[:, j] = float("inf"), float("inf")
         left[0][i], left[1][j] = 0, 0
-    both = Instances.cat([found, expected])
-    alone = torch.cat(left).bool() & ~_decided_by_rounding(both, rule)
+    by_rounding = _decided_by_rounding(found, expected, rule)
+    alone = torch.cat(left).bool() & ~by_rounding
     return agreement._replace(missing=int(alone.sum()))
 
 
-def _decided_by_rounding(both: Instances, rule: SelectionRule) -> Tensor:
+def _decided_by_rounding(found: Instances, expected: Instances, rule: SelectionRule) -> Tensor:
     """Whether rounding may decide that a detection is one, of those of both sides (E,)."""
-    places = [rule.score_threshold]
-    if len(both) >= rule.max_detections:
+    both, places = Instances.cat([found, expected]), [rule.score_threshold]
+    if max(len(found), len(expected)) >= rule.max_detections:
         places.append(float(both.scores.min()))
     near = (both.scores[:, None] - torch.tensor(places)).abs() <= SCORE_TOLERANCE
     overlap = (pairwise_iou(both.pred_boxes, both.pred_boxes) - rule.iou_threshold).abs()

@@ -37,7 +37,9 @@ class Description(NamedTuple):
         None where raw.
     weights, weights_sha256: MODEL.WEIGHTS, and the hash of that file.
     versions: of what made it. files: name -> sha256 of each file beside the json.
-    checked: how far it was from the detector in torch, on how many pictures; None: not compared.
+    checked: how far it was from the detector in torch, on how many pictures, of int8 before it
+        became that; None: not compared.
+    scored: a data set, and AP on it of the detector in torch and of the file; None: not scored.
     """
 
     format: str
@@ -60,6 +62,7 @@ class Description(NamedTuple):
     versions: dict[str, str]
     files: dict[str, str]
     checked: dict[str, float] | None
+    scored: dict[str, Any] | None = None
 
 
 def description_path(file: Path) -> Path:

@@ -13,6 +13,7 @@ from detectron2.modeling import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
+from ..data import read_picture
 from ..errors import UserError
 from .description import Description, read_description
 from .padding import build_resize, pad_together
@@ -61,6 +62,16 @@ class ExportedDetector:
             ]
         return results
 
+    def read(self, picture: str) -> Tensor:
+        """Read a picture's file and resize it -> what a call takes as "image".
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        image = read_picture(picture, self.description.input_format)
+        resized = self.resize.get_transform(image).apply_image(image)
+        return torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+
     def arrays(self, images: list[Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """What the file takes of images (3, H, W), at most as many as `description.batch`.
 
@@ -89,6 +100,11 @@ def _instances(
     boxes, scores, classes = (torch.from_numpy(x[:number]) for x in (boxes, scores, classes))
     found = Instances((height, width), pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
     return detector_postprocess(found, item.get("height", height), item.get("width", width))
+
+
+def is_exported(path: str) -> bool:
+    """Whether a path names a file for another runtime, not weights; it need not be there."""
+    return Path(path).suffix in SUFFIXES.values()
 
 
 def load_exported(path: str | os.PathLike[str]) -> ExportedDetector:

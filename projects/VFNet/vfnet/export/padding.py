@@ -7,7 +7,11 @@ import torch
 from detectron2.data import transforms as T
 from torch import Tensor
 
-from ..data.transforms.resize import Cv2ResizeTransform, MmcvResizeShortestEdge
+from ..data.transforms.resize import (
+    Cv2ResizeTransform,
+    MmcvResizeShortestEdge,
+    PilResizeShortestEdge,
+)
 from ..errors import UserError
 from .description import Description
 
@@ -35,7 +39,7 @@ def build_resize(description: Description) -> T.Augmentation:
     if description.size is not None:
         return Letterbox(*description.size, method)
     edges = ([shortest, shortest], longest, "range")
-    return MmcvResizeShortestEdge(*edges) if method == "cv2" else T.ResizeShortestEdge(*edges[:2])
+    return (MmcvResizeShortestEdge if method == "cv2" else PilResizeShortestEdge)(*edges)
 
 
 def pad_together(

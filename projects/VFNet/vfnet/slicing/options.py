@@ -60,7 +60,7 @@ class Slicing:
                 f"got {self.threshold}"
             )
 
-    def with_threshold(self, threshold: float) -> "Slicing":
+    def with_threshold(self, threshold: float | None) -> "Slicing":
         """Return these with this threshold where they have none."""
         return self if self.threshold is not None else replace(self, threshold=threshold)
 
