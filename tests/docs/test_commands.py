@@ -28,6 +28,7 @@ FOREIGN = {
     "export",
     "git",
     "ln",
+    "sahi",
     "sbatch",
     "source",
 }
