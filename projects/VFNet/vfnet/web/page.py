@@ -94,14 +94,15 @@ def build_page(detectors: Detectors, folder: Path) -> gr.Blocks:
     return page.queue(max_size=32, default_concurrency_limit=2, api_open=False)
 
 
-def launch(page: gr.Blocks, host: str = "127.0.0.1", port: int | None = None, **more: Any) -> str:
-    """Serve the page -> its address.
+def launch(page: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) -> str:
+    """Serve the page, in a thread, until it is closed -> its address.
 
     To this machine alone unless `host` asks; no link from outside, and no files but the page's own.
     """
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
+        prevent_thread_lock=True,
         share=False,
         quiet=True,
         show_error=False,
@@ -114,7 +115,6 @@ def launch(page: gr.Blocks, host: str = "127.0.0.1", port: int | None = None, **
         ssr_mode=False,
         footer_links=[],
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-        **more,
     )
     return address
 
