@@ -10,7 +10,7 @@ ROUNDINGS := MACHINE=its-own OMP_NUM_THREADS=1 OMP_NUM_THREADS=4 \
 	ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 \
 	ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2
 
-.PHONY: help demo app test test-extras lint portability setup clean
+.PHONY: help demo app test test-extras lint docs portability setup clean
 
 help:
 	@echo "make demo    train a small VFNet on drawn shapes"
@@ -18,6 +18,7 @@ help:
 	@echo "make test    run all tests"
 	@echo "make test-extras    install all extras, run the tests that need them"
 	@echo "make lint    check format, style and types"
+	@echo "make docs    build the documentation as a site"
 	@echo "make portability    run the tests of parity as other processors round"
 	@echo "make setup   make .venv ready, which all others do first"
 	@echo "make clean   remove .venv and caches"
@@ -44,6 +45,12 @@ lint: setup
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m mypy
+
+# A warning, such as a link to nothing or a key without a description, fails it.
+docs: setup
+	$(VENV_PYTHON) -m pip install --quiet --no-build-isolation --editable ".[docs]"
+	$(VENV_PYTHON) -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
+	@echo "The documentation: build/docs/index.html"
 
 portability: setup
 	@set -e; for setting in $(ROUNDINGS); do \

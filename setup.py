@@ -50,6 +50,8 @@ setup(
     ],
     extras_require={
         "dev": [
+            # The code blocks of the documents, for tests/docs.
+            "markdown-it-py>=3",
             "mypy>=1.11",
             "pytest>=7",
             # The tests on all cores, a file at a time.
@@ -71,6 +73,6 @@ setup(
         "web": ["gradio>=6,<7"],
         # What the tests of the extras above need beside them.
         "test-extras": ["playwright", "supervision"],
-        "docs": ["myst-parser", "sphinx"],
+        "docs": ["furo", "myst-parser", "sphinx>=8"],
     },
 )

@@ -3,6 +3,8 @@
 
 * `python train_net.py --config-file configs/vfnet_R50_1x.yaml --num-gpus 8`
 * `torchrun --nproc-per-node 8 train_net.py --config-file configs/vfnet_R50_1x.yaml`
+* `python train_net.py --config-file configs/vfnet_R50_1x.yaml --eval-only MODEL.WEIGHTS FILE`:
+  weights, or a .onnx or .xml file that tools/export.py wrote
 """
 
 import argparse
@@ -37,6 +39,9 @@ from vfnet.engine import (
     launch,
     load_config,
 )
+from vfnet.errors import UserError
+from vfnet.export.exported import is_exported, load_exported
+from vfnet.export.score import check_scorable, score_exported
 from vfnet.utils.comm import check_on_all_processes
 
 
@@ -102,7 +107,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     def check() -> list[str]:
         if cfg.TEST.AUG.ENABLED:
             build_resizes(cfg)
-        lines = check_run(cfg, names, last or cfg.MODEL.WEIGHTS, training, resuming=bool(last))
+        weights = last or cfg.MODEL.WEIGHTS
+        if is_exported(weights):
+            check_file(cfg, weights, training)
+            weights = ""
+        lines = check_run(cfg, names, weights, training, resuming=bool(last))
         return [*lines, training_resize(cfg) if training and not last else resize]
 
     # Each process has catalogs of its own, and each machine its own files.
@@ -116,12 +125,40 @@ def setup(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
+def check_file(cfg: CfgNode, file: str, training: bool) -> None:
+    """Check that an exported file in place of weights can be used.
+
+    Raises:
+        UserError: it cannot be loaded or scored, or a training run is to start from it.
+    """
+    if training:
+        raise UserError(
+            f"MODEL.WEIGHTS {file} is a file for another runtime, which cannot be trained: name "
+            "the weights that it was made of"
+        )
+    check_scorable(load_exported(file), cfg)
+
+
 def evaluate(cfg: CfgNode, resume: bool) -> dict:
     """Score the weights on DATASETS.TEST, and compare with TEST.EXPECTED_RESULTS.
 
     With TEST.AUG.ENABLED also with test-time augmentation ("bbox_TTA"), and with TEST.SLICE.SIZE
-    also on slices of the pictures ("bbox_slices").
+    also on slices of the pictures ("bbox_slices"). In place of weights, MODEL.WEIGHTS may name an
+    exported file.
     """
+    if is_exported(cfg.MODEL.WEIGHTS) and not (
+        resume and checkpoint_to_continue(cfg.OUTPUT_DIR, required=False)
+    ):
+        results = score_exported(cfg, load_exported(cfg.MODEL.WEIGHTS))
+    else:
+        results = evaluate_weights(cfg, resume)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
+
+
+def evaluate_weights(cfg: CfgNode, resume: bool) -> dict:
+    """Score MODEL.WEIGHTS, or the last checkpoint; see `evaluate`."""
     model = Trainer.build_model(cfg)
     checkpointer = VFNetCheckpointer(model, save_dir=cfg.OUTPUT_DIR, whole_detector=True)
     if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
@@ -134,8 +171,6 @@ def evaluate(cfg: CfgNode, resume: bool) -> dict:
         results.update(Trainer.test_with_TTA(cfg, model))
     if cfg.TEST.SLICE.SIZE:
         results.update(Trainer.test_with_slices(cfg, model))
-    if comm.is_main_process():
-        verify_results(cfg, results)
     return results
 
 

@@ -43,7 +43,7 @@ def detectron2_kernel(
     layer: ModulatedDeformConv, x: Tensor, offset: Tensor, mask: Tensor
 ) -> Tensor:
     """The layer's forward as Detectron2 has it, in float32."""
-    offset = finite_offsets(offset, *x.shape[-2:])
+    offset = finite_offsets(offset)
     tensors = [tensor.float().contiguous() for tensor in (x, offset, mask)]
     with torch.autocast(x.device.type, enabled=False):
         return ModulatedDeformConv.forward(layer, *tensors)
@@ -58,7 +58,7 @@ def star_by_detectron2(
 def star_by_torchvision(
     layer: StarDeformConv, x: Tensor, offset: Tensor, points: SamplingPoints | None = None
 ) -> Tensor:
-    offset = finite_offsets(offset, *x.shape[-2:])
+    offset = finite_offsets(offset)
     with torch.autocast(x.device.type, enabled=False):
         out = deform_conv2d(x.float(), offset, layer.weight, padding=1)
     return out if layer.activation is None else layer.activation(out)

@@ -57,8 +57,8 @@ def find_sources(weights: Sequence[str], config_files: Sequence[str]) -> list[So
     if not weights:
         if not TRAINED_BY_DEMO.is_file():
             raise UserError(
-                f"{TRAINED_BY_DEMO} is not there: `make demo` trains it, in about half an hour on "
-                "two cores; or name a detector, as in --weights vfnet://vfnet_R50_1x"
+                f"{TRAINED_BY_DEMO} is not there: `make demo` trains it, in some minutes; "
+                "or name a detector, as in --weights vfnet://vfnet_R50_1x"
             )
         weights = [str(TRAINED_BY_DEMO)]
     if config_files and len(config_files) != len(weights):
@@ -66,7 +66,7 @@ def find_sources(weights: Sequence[str], config_files: Sequence[str]) -> list[So
             f"expected a --config-file for each of --weights, in their order, or none: got "
             f"{len(config_files)} for {len(weights)}"
         )
-    configs = config_files or [None] * len(weights)
+    configs: Sequence[str | None] = config_files or [None] * len(weights)
     return [Source(file, config) for file, config in zip(weights, configs)]
 
 

@@ -19,8 +19,15 @@ from vfnet.data.file_names import is_video
 from vfnet.data.sources import find_files
 from vfnet.data.video import video_size
 from vfnet.errors import UserError
-from vfnet.prediction_run import RECORDS_NAME, SAVE_CHOICES, Outputs, predict_files
+from vfnet.prediction_run import (
+    JOURNAL_NAME,
+    RECORDS_NAME,
+    SAVE_CHOICES,
+    Outputs,
+    predict_files,
+)
 from vfnet.predictor import Predictor
+from vfnet.slicing import Slicing
 from vfnet.utils.progress import progress
 from vfnet.utils.text import printable
 from vfnet.writers import read_coco_ids
@@ -38,14 +45,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="yaml of the model; default: config.yaml beside the weights, that of vfnet://NAME",
     )
     parser.add_argument(
-        *("--input", "-i"),
+        "--input",
         required=True,
         nargs="+",
         help="pictures, videos, folders of pictures, or patterns",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for the results")
     parser.add_argument(
-        *("--save",),
+        "--save",
         nargs="*",
         choices=SAVE_CHOICES,
         default=["pictures"],
@@ -60,6 +67,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--classes", nargs="+", help="names or ids of those to detect")
     parser.add_argument("--max-detections", type=int, help="the most of a picture, best first")
     parser.add_argument("--batch-size", type=int, default=1, help="pictures at once (default 1)")
+    parser.add_argument("--slice", type=int, metavar="PIXELS", help="look at slices of this edge")
+    parser.add_argument("--overlap", type=float, help="share that slices share (default 0.2)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE pairs"
@@ -68,6 +77,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def build_predictor(args: argparse.Namespace) -> Predictor:
+    if args.overlap is not None and args.slice is None:
+        raise UserError("--overlap is that of slices: give their edge in pixels, as --slice 640")
+    overlap = 0.2 if args.overlap is None else args.overlap
     return Predictor(
         args.weights,
         args.config_file,
@@ -76,6 +88,7 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
         classes=args.classes,
         max_detections=args.max_detections,
         batch_size=args.batch_size,
+        slicing=None if args.slice is None else Slicing(args.slice, overlap),
     )
 
 
@@ -103,6 +116,11 @@ def run(args: argparse.Namespace) -> bool:
     predictor = build_predictor(args)
     ids = read_coco_ids(args.coco_json, predictor.class_names) if args.coco_json else None
 
+    journal = args.output / JOURNAL_NAME
+    if journal.exists() and not args.resume:
+        print(f"{printable(str(journal))}: an interrupted run, done anew (--resume would go on)")
+    elif args.resume and not journal.exists():
+        print(f"{printable(str(journal))} is not there: from the beginning")
     with progress(count_pictures(files), "pictures") as shown:
 
         def report(name: str, instances: Instances) -> None:

@@ -1,7 +1,11 @@
-"""demo/demo.py: pictures, json, threshold, names, and what bad input gets."""
+"""demo/demo.py: pictures, json, threshold, names, and what bad input gets.
+
+What a run writes and how it goes on: tests/test_prediction_run.py.
+"""
 
 import importlib.util
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -135,15 +139,6 @@ def test_nothing_above_the_threshold_leaves_the_picture_as_it_is(demo, model, pi
     assert np.abs(drawn.astype(int) - given).max() <= 1
 
 
-def test_a_picture_is_turned_upright_as_its_exif_data_says(demo, model, tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: turn by 90 degrees
-    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "turned.jpg", exif=exif)
-    (record,) = predict(demo, model, [tmp_path / "turned.jpg"], tmp_path / "out")
-    assert (record["width"], record["height"]) == (HEIGHT, WIDTH)
-    assert Image.open(tmp_path / "out" / "turned.jpg").size == (HEIGHT, WIDTH)
-
-
 def test_names_come_from_the_json_where_the_config_has_none(demo, model, pictures, tmp_path):
     categories = [{"id": 10 * i, "name": name} for i, name in enumerate("xyz", start=1)]
     images = [{"id": 1, "file_name": "a.png", "width": WIDTH, "height": HEIGHT}]
@@ -160,78 +155,31 @@ def test_names_come_from_the_json_where_the_config_has_none(demo, model, picture
     assert found and found <= {(0, "x"), (1, "y"), (2, "z")}
 
 
-def test_inputs_are_files_folders_and_patterns_each_picture_once(demo, pictures, capsys):
-    (pictures / "notes.txt").write_text("no picture")
-    a, b = pictures / "a.png", pictures / "b.jpg"
-    assert demo.find_pictures([str(pictures)]) == [a, b]
-    assert "2 pictures, 1 other files" in capsys.readouterr().out
-    assert demo.find_pictures([str(pictures / "*.jpg"), str(pictures)]) == [b, a]
+def test_what_is_not_there_is_named_before_anything_is_written(demo, model, tmp_path):
+    with pytest.raises(UserError, match=r"found nothing at .*missing\.png"):
+        predict(demo, model, [tmp_path / "missing.png"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
-def test_formats_that_cannot_be_written_become_png(demo):
-    outputs = demo.plan_outputs([Path("in/a.JPG"), Path("in/b.ppm")], Path("out"))
-    assert outputs == [Path("out/a.JPG"), Path("out/b.ppm.png")]
-
-
-def _collide(folder):
-    (folder / "second").mkdir()
-    Image.new("RGB", (8, 8)).save(folder / "second" / "a.png")
-    return [folder / "a.png", folder / "second" / "a.png"]
-
-
-def _truncate(folder):
-    content = (folder / "b.jpg").read_bytes()
-    (folder / "b.jpg").write_bytes(content[: len(content) // 2])
-    return [folder]
-
-
-def _write_text(folder):
-    (folder / "c.png").write_text("no picture")
-    return [folder]
-
-
-def _write_16_bits(folder):
-    Image.fromarray(np.full((HEIGHT, WIDTH), 40000, np.uint16)).save(folder / "d.png")
-    return [folder]
-
-
-def _empty(folder):
-    (folder / "none").mkdir()
-    return [folder / "none"]
-
-
-@pytest.mark.parametrize(
-    "prepare, message",
-    [
-        (_collide, r"a\.png and .*second.*a\.png would both be written"),
-        (_truncate, r"picture that Pillow can read: .*b\.jpg"),
-        (_write_text, r"picture that Pillow can read: .*c\.png"),
-        (_write_16_bits, r"d\.png has pixels of mode I;16, .* 8 bits a channel are expected"),
-        (_empty, r"expected pictures .* in .*none"),
-        (lambda folder: [folder / "missing.png"], r"found nothing at .*missing\.png"),
-        (lambda folder: [folder / "*.gif"], r"found nothing at .*\*\.gif"),
-    ],
-)
-def test_bad_inputs_are_named_before_anything_is_written(
-    demo, model, pictures, tmp_path, prepare, message
-):
-    output = tmp_path / "out"
-    with pytest.raises(UserError, match=message):
-        predict(demo, model, prepare(pictures), output)
-    assert not output.exists()
-
-
-def test_inputs_are_never_replaced(demo, model, pictures):
-    before = {path.name: path.read_bytes() for path in pictures.iterdir()}
-    with pytest.raises(UserError, match="would be replaced"):
-        predict(demo, model, [pictures], pictures)
-    assert {path.name: path.read_bytes() for path in pictures.iterdir()} == before
+def test_classes_and_number_of_detections_are_bounded(demo, model, pictures, tmp_path):
+    everything = predict(demo, model, [pictures], tmp_path / "all")
+    few = predict(
+        *(demo, model, [pictures], tmp_path / "few"),
+        *("--classes", "bolt", "2", "--max-detections", 3, "--batch-size", 2),
+    )
+    for record, kept in zip(everything, few):
+        expected = [d for d in record["detections"] if d["class"] != "nut"][:3]
+        assert [d["class"] for d in kept["detections"]] == [d["class"] for d in expected]
+        scores = [[d["score"] for d in part] for part in (kept["detections"], expected)]
+        assert scores[0] == pytest.approx(scores[1], rel=1e-4)
 
 
 @pytest.mark.parametrize(
     "more, message",
     [
         (("--confidence-threshold", 1.5), "from 0 to 1, got 1.5"),
+        (("--classes", "screw"), "got 'screw'; there are nut, bolt, washer"),
+        (("--coco-json", "no/such.json"), r"no/such\.json"),
         (("--output", __file__), "is a file"),
         (("--config-file", "no/such.yaml"), r"no/such\.yaml"),
         (("--opts", "MODEL.WEIGHTS", ""), "nothing to predict with"),
@@ -293,12 +241,46 @@ def test_a_backbone_of_imagenet_is_refused(demo, model, pictures, tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
-def test_command_reports_one_line_and_exit_status_1(model, tmp_path):
-    command = [sys.executable, "demo/demo.py", *arguments(model, ["missing.png"], tmp_path / "o")]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def test_broken_files_are_left_out_and_named_and_the_exit_status_is_1(model, pictures, tmp_path):
+    content = (pictures / "b.jpg").read_bytes()
+    (pictures / "b.jpg").write_bytes(content[: len(content) // 2])
+    (pictures / "c.png").write_text("no picture")
+    (pictures / "._a.png").write_text("macOS wrote this")
+    Image.fromarray(np.full((HEIGHT, WIDTH), 40000, np.uint16)).save(pictures / "d.png")
+    os.mkfifo(pictures / "e.png")
+    output = tmp_path / "o"
+    weights = ("--weights", model / "model.pth", "--input", pictures, "--output", output)
+    command = [sys.executable, "demo/demo.py", *map(str, weights)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("error: expected a picture")
+    *_, b, c, d, last = result.stderr.splitlines()
+    assert last == "error: 3 files could not be read and were left out, named above"
+    assert "b.jpg" in b and "c.png" in c and "mode I;16" in d
     assert "Traceback" not in result.stderr
+    assert [r["file"] for r in json.loads((output / "predictions.json").read_text())] == [
+        str(pictures / "a.png")
+    ]
+
+
+def test_a_command_that_is_terminated_goes_on_with_resume(demo, model, pictures, tmp_path):
+    for number in range(20):
+        (pictures / f"{number:03}.png").write_bytes((pictures / "a.png").read_bytes())
+    output = tmp_path / "out"
+    # Large enough for the signal to come before the end.
+    weights = ("MODEL.WEIGHTS", model / "model.pth")
+    more = ("--save", "--opts", "INPUT.MIN_SIZE_TEST", 480, *weights)
+    command = [sys.executable, "demo/demo.py", *arguments(model, [pictures], output, *more)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(3):
+            process.stdout.readline()
+        process.terminate()
+        assert "detections: " in process.communicate(timeout=120)[0].splitlines()[-1]
+    assert process.returncode == 130
+    done = len(json.loads((output / "predictions.json").read_text()))
+    assert 0 < done < 22
+    records = predict(demo, model, [pictures], output, "--resume", *more)
+    files = [record["file"] for record in records]
+    assert files == [str(path) for path in sorted(pictures.iterdir())]
 
 
 @pytest.mark.parametrize("node, config", [("RETINANET", RETINANET), ("ROI_HEADS", LIBRA)])

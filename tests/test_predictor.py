@@ -83,7 +83,7 @@ SIZES = [(90, 120), (64, 64), (88, 118), (120, 90), (90, 120)]
 def cfg():
     cfg = mini_config(REFERENCE, "mini_r50")
     cfg.MODEL.DEVICE = "cpu"
-    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 72, 200
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.RESIZE = 72, 200, "cv2"
     cfg.MODEL.VFNET.CLASS_NAMES = [f"thing {i}" for i in range(cfg.MODEL.VFNET.NUM_CLASSES)]
     return cfg
 

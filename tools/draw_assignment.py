@@ -52,14 +52,15 @@ def choose_record(dataset: str, image: str | None) -> dict:
     check_datasets([dataset])
     records = DatasetCatalog.get(dataset)
     for record in records:
-        file_name = record["file_name"]
-        if image in (None, file_name, os.path.basename(file_name), str(record["image_id"])):
+        file_name = str(record["file_name"])
+        names = (file_name, os.path.basename(file_name), str(record.get("image_id")))
+        if image is None or image in names:
             break
     else:
+        some = ", ".join(os.path.basename(record["file_name"]) for record in records[:3])
         raise UserError(
-            f"{dataset} has no picture {image}: expected a file name such as "
-            f"{os.path.basename(records[0]['file_name'])}, or an id such as "
-            f"{records[0]['image_id']}"
+            f"{dataset} has no picture {image or 'at all'}: expected a file name or an id of one "
+            f"of its {len(records)} pictures" + (f", such as {some}" if some else "")
         )
     check_images([record])
     if "annotations" not in record:

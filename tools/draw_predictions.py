@@ -30,9 +30,9 @@ from vfnet.errors import UserError
 from vfnet.predictor import build_predictor, class_names, load_prediction_config
 from vfnet.visualization import draw_boxes, write_picture
 
-PAIRS_PER_ROW = 3
+PAIRS_PER_ROW = 2
 # Of one picture on the sheet; wide enough for the labels of a crowded picture.
-CELL_INCHES, DPI = 3.2, 100
+CELL_INCHES, DPI = 4.8, 100
 
 
 class Drawable(NamedTuple):
@@ -138,7 +138,7 @@ def contact_sheet(
     names: Sequence[str],
     threshold: float,
 ) -> Figure:
-    """Lay out ground truth and prediction of each picture side by side, three pairs in a row.
+    """Lay out ground truth and prediction of each picture side by side, two pairs in a row.
 
     Args:
         records: dataset dicts.

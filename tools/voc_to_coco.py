@@ -10,13 +10,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from vfnet.data.datasets.voc import (
-    DIFFICULT_CHOICES,
-    read_voc,
-    split_by_hash,
-    voc_to_coco,
-    write_json,
-)
+from vfnet.data.datasets.to_coco import DIFFICULT_CHOICES, check_output, to_coco, write_coco
+from vfnet.data.datasets.voc import read_voc
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
 
@@ -56,31 +51,12 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    try:
-        convert(args)
-    except OSError as error:
-        raise UserError(str(error)) from error
-
-
-def convert(args: argparse.Namespace) -> None:
     for folder in (args.annotations, args.images):
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder.")
-    if args.split is None and args.output.is_dir():
-        raise UserError(f"--output {args.output} is a folder; without --split it is a json file")
-    if args.split is not None and args.output.suffix == ".json":
-        raise UserError(f"--output {args.output} is a json file; with --split it is a folder")
-    if args.split is not None and not 0 < args.split < 1:
-        raise UserError(f"--split is the share of training images, 0 to 1; got {args.split:g}")
-    content = voc_to_coco(read_voc(args.annotations, args.images), args.classes, args.difficult)
-    if args.split is None:
-        outputs = {args.output: content}
-    else:
-        train, val = split_by_hash(content, args.split)
-        outputs = {args.output / "train.json": train, args.output / "val.json": val}
-    for file, part in outputs.items():
-        write_json(part, file)
-        print(f"{file}: {len(part['images'])} images, {len(part['annotations'])} boxes")
+    check_output(args.output, args.split)
+    content = to_coco(read_voc(args.annotations, args.images), args.classes, args.difficult)
+    write_coco(content, args.output, args.split)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,11 @@ from vfnet.data.datasets.shapes import load_shapes
 from vfnet.data.mapper import CheckedDatasetMapper, boxes_of
 from vfnet.data.transforms.crop import CropWithBox
 from vfnet.data.transforms.cutout import RandomCutout
-from vfnet.data.transforms.resize import MmcvResizeShortestEdge, ResizeBothEdges
+from vfnet.data.transforms.resize import (
+    MmcvResizeShortestEdge,
+    PilResizeShortestEdge,
+    ResizeBothEdges,
+)
 from vfnet.errors import UserError
 
 
@@ -68,7 +72,7 @@ def test_pil_is_detectron2s_mapper():
 
 
 def test_cv2_replaces_only_the_resizing():
-    assert kinds(build_mapper(make_config(), True)) == [T.ResizeShortestEdge, T.RandomFlip]
+    assert kinds(build_mapper(make_config(), True)) == [PilResizeShortestEdge, T.RandomFlip]
     cfg = make_config("cv2")
     assert kinds(build_mapper(cfg, True)) == [MmcvResizeShortestEdge, T.RandomFlip]
     assert kinds(build_mapper(cfg, False)) == [MmcvResizeShortestEdge]
@@ -120,10 +124,15 @@ def test_a_truncated_picture_is_named(tmp_path, suffix):
 def test_a_picture_of_too_many_pixels_is_named(tmp_path, monkeypatch):
     file = tmp_path / "huge.png"
     Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(file)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60 * 80 // 2 - 1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
     record = {"file_name": str(file), "width": 80, "height": 60, "annotations": []}
-    with pytest.raises(UserError, match=r"huge\.png cannot be decoded .*decompression bomb"):
-        build_mapper(make_config(), True)(record)
+    cfg = make_config()
+    cfg.INPUT.MAX_PIXELS = 60 * 80 - 2
+    mapper = build_mapper(cfg, True)
+    with pytest.raises(UserError, match=r"huge\.png has 4800 pixels, and INPUT.MAX_PIXELS"):
+        mapper(record)
+    mapper.max_pixels = 60 * 80
+    assert mapper(record)["image"].ndim == 3
 
 
 @pytest.mark.parametrize("error", [OSError, SyntaxError, ValueError])
@@ -267,3 +276,12 @@ def test_workers_do_not_change_augmented_batches():
             ]
         )
     assert batches[0] == batches[1] and len(batches[0]) == 24
+
+
+def test_what_cannot_be_done_to_a_picture_is_no_damage_of_its_file(tmp_path):
+    class Impossible(T.Augmentation):
+        def get_transform(self, image):
+            raise ValueError("height and width must be > 0")
+
+    with pytest.raises(UserError, match=r"what INPUT asks for cannot .* 60x40 \(height and width"):
+        map_white(tmp_path, [Impossible()])

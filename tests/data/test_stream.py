@@ -1,3 +1,4 @@
+import json
 import itertools
 import random
 
@@ -8,7 +9,6 @@ from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
 import vfnet
-from tests.data.conftest import write_json
 from vfnet.data import build_test_loader, build_train_loader, register_coco_format
 from vfnet.data.datasets.shapes import load_shapes
 from vfnet.data.stream import TrainingBatches, seeded_generators
@@ -266,7 +266,7 @@ def test_no_image_left_is_an_error(make_coco, reason, filter_empty):
     change, message = REASONS[reason]
     file, content = make_coco()
     change(content)
-    write_json(file, content)
+    file.write_text(json.dumps(content))
     cfg = make_config(FILTER_EMPTY_ANNOTATIONS=filter_empty)
     cfg.DATASETS.COCO_FORMAT = [["toy", str(file), str(file.parent)]]
     cfg.DATASETS.TRAIN = ("toy",)

@@ -83,6 +83,19 @@ def test_perfect_detections_have_ap_100_wherever_there_is_ground_truth(score, ca
     assert table["all"] == ["3", "100.0"]
 
 
+@pytest.mark.parametrize("ids", [(0, 1, 2, 3), (-2, 5, 2**127, 7), (1, 2, 3, 2**63)])
+def test_every_id_and_area_of_an_annotation_can_be_scored(score, ids):
+    annotations = [{**a, "id": id_, "area": None} for a, id_ in zip(ANNOTATIONS, ids)]
+    del annotations[1]["area"], annotations[1]["iscrowd"]
+    results = score(PERFECT, annotations)
+    assert results["bbox"]["AP"] == pytest.approx(100) and results["vfnet"]["num_gt"] == 3
+
+
+def test_a_class_with_a_bar_has_a_cell_of_its_own(score, caplog):
+    score(PERFECT, categories=((3, "a|b"), (7, "plate"), (90, "tray")))
+    assert rows(caplog.text.replace(r"a\|b", "a b"))["a b"] == ["2", "100.0"]
+
+
 @pytest.mark.parametrize("kept, ap", [(100, 3400 / 101), (300, 100.0), (5, 3400 / 101)])
 def test_as_many_detections_count_as_are_kept_and_never_fewer_than_cocos_100(tmp_path, kept, ap):
     """300 objects in one picture, all found: of 101 recalls 34 are reached with 100 of them."""

@@ -9,6 +9,7 @@ from vfnet.layers.star_conv import (
     StarDeformConv,
     gather_convolution,
     kernel_runs,
+    offset_points,
     point_offsets,
     sampling_points,
     star_offsets,
@@ -62,6 +63,11 @@ def test_points_are_sampled_where_they_lie_and_pass_their_share_of_the_gradient(
     torch.testing.assert_close(places[:, :, 2, 3], expected)
     offsets.sum().backward()
     torch.testing.assert_close(points.grad, torch.full_like(points, 0.25))
+
+
+def test_points_come_back_from_their_offsets():
+    points = torch.randn(2, 18, 5, 6)
+    torch.testing.assert_close(offset_points(point_offsets(points)), points)
 
 
 @pytest.mark.parity

@@ -18,6 +18,7 @@ from sahi.predict import get_prediction, get_sliced_prediction  # noqa: E402
 
 from tests.conftest import REPOSITORY  # noqa: E402
 from tests.minis import mini_config  # noqa: E402
+from tests.slicing.demo import run_demo  # noqa: E402
 from vfnet.predictor import Predictor  # noqa: E402
 from vfnet.slicing import DetectorWithSlices, SlicedDetector, Slicing  # noqa: E402
 from vfnet.slicing.sahi_model import VFNetDetectionModel  # noqa: E402
@@ -231,6 +232,20 @@ def test_a_predictor_looks_at_slices_where_the_config_says_so(cfg, noise):
     by_argument = Predictor(None, cfg, slicing=Slicing(96))(noise)["instances"]
     assert torch.equal(by_config.pred_boxes.tensor, by_argument.pred_boxes.tensor)
     assert torch.equal(by_config.scores, by_argument.scores)
+
+
+def test_the_demo_writes_what_the_predictor_finds(cfg, noise, tmp_path):
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    Image.fromarray(noise[:, :, ::-1]).save(tmp_path / "a.png")
+    words = ("--config-file", tmp_path / "config.yaml", "--confidence-threshold", "0.1")
+    slices = ("--slice", "64", "--overlap", "0.25", "--batch-size", "3")
+    records = run_demo(tmp_path / "a.png", tmp_path / "out", *words, *slices)
+    predictor = Predictor(None, cfg, confidence_threshold=0.1, slicing=Slicing(64, overlap=0.25))
+    expected = predictor(noise)["instances"]
+    assert len(records) == len(expected) > 0
+    boxes = torch.tensor([record["box"] for record in records])
+    torch.testing.assert_close(boxes, expected.pred_boxes.tensor, rtol=1e-5, atol=1e-3)
+    assert [record["class_id"] for record in records] == expected.pred_classes.tolist()
 
 
 @pytest.mark.parametrize("suppression", ["nms", "soft_nms_linear"])

@@ -72,7 +72,7 @@ def test_a_seed_says_what_the_augmentations_draw(run, drawn):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ((*VAL, "--image", "none.png"), r"no picture none\.png: expected a file name such as 0"),
+        ((*VAL, "--image", "none.png"), r"no picture none\.png: .* of its 100 pictures, such as 0"),
         (("--dataset", "no_such"), "no_such"),
         (("--seed", "-1"), "0 or more, got -1"),
         (("--opts", "DATASETS.TRAIN", "()"), r"DATASETS\.TRAIN is empty"),

@@ -17,8 +17,8 @@ from vfnet.engine import load_config
 from vfnet.errors import UserError
 
 CONFIG = "configs/demo/shapes_R18.yaml"
-# Of a cell and its title, in pixels: 3.2 inches, and 3.2 * 192 / 160 + 0.35 inches at the tallest.
-CELL, TALLEST = 320, 419
+# Of a cell and its title, in pixels: 4.8 inches, and 4.8 * 192 / 160 + 0.35 inches at the tallest.
+CELL, TALLEST = 480, 611
 
 
 @pytest.fixture
@@ -125,15 +125,15 @@ def test_files_without_results_of_the_dataset_are_named(tool, tmp_path, content)
 
 
 def test_command_draws_given_results_beside_the_ground_truth(repository, tmp_path):
-    # One large box in the first picture, nothing in the other three.
+    # One large box in the first picture, nothing in the other two.
     results = write_results(tmp_path / "results.json", [(0, 0, [5.0, 5.0, 140.0, 120.0], 0.9)])
     output = tmp_path / "sheet.png"
     command = ["tools/draw_predictions.py", "--config-file", CONFIG, "--predictions", results]
-    command = [sys.executable, *command, "--count", "4", "--output", str(output)]
+    command = [sys.executable, *command, "--count", "3", "--output", str(output)]
     subprocess.run(command, cwd=repository, check=True)
     sheet = np.asarray(Image.open(output))
-    # Four pairs: three in the first row, one in the second.
-    assert sheet.shape[1] == 6 * CELL
+    # Three pairs: two in the first row, one in the second.
+    assert sheet.shape[1] == 4 * CELL
     assert sheet.shape[0] in (2 * TALLEST, 2 * TALLEST - 1)
     second_row = sheet[sheet.shape[0] // 2 :]
     assert coloured(second_row[:, : 2 * CELL]) > 0.01

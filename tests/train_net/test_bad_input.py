@@ -144,12 +144,16 @@ def test_own_data_with_a_missing_picture(fails, own_data):
     assert "a.png" in fails(*use)
 
 
-@pytest.mark.parametrize("changes", [{"area": None}, {"id": 0}])
-def test_own_data_that_cannot_be_evaluated(fails, own_data, changes):
-    entry = own_data(f"own_{next(iter(changes))}", **changes)
-    sets = [word for key in ("TRAIN", "TEST") for word in (f"DATASETS.{key}", f"('{entry[0]}',)")]
-    error = fails("DATASETS.COCO_FORMAT", [entry], *sets)
-    assert f"{entry[0]}: 1 annotations lack" in error and "a.png" in error
+def test_the_name_of_a_file_forges_no_error(fails, own_data):
+    entry = own_data("own_forged")
+    with open(entry[1], encoding="utf-8") as file:
+        content = json.load(file)
+    content["images"][0]["file_name"] = "a.png\nerror: b\x1b[2J"
+    with open(entry[1], "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    error = fails("DATASETS.COCO_FORMAT", [entry], "DATASETS.TRAIN", f"('{entry[0]}',)")
+    assert "1 images whose file_name holds control characters" in error
+    assert "\x1b" not in error and "\nerror: b" not in error
 
 
 def test_own_data_to_evaluate_on_is_strict_too(fails, own_data):

@@ -1,6 +1,7 @@
 """Every config key that this project adds to Detectron2's, with its unit and its options.
 
-Those of the detectors stand in detector_nodes.py.
+Those of the detectors stand in detector_nodes.py. The comment above a key, or behind it, is its
+description in docs/keys.md; a key without one fails the build of the documentation.
 """
 
 from detectron2.config import CfgNode
@@ -44,6 +45,9 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with, and are tested
     # with where nobody sets this key. Detectron2's own DefaultPredictor always resizes with PIL.
     cfg.INPUT.RESIZE = UNCHOSEN_RESIZE
+    # Most pixels of a picture, before resizing: larger ones are refused, as a small file may hold a
+    # picture that no memory does. The default is Pillow's.
+    cfg.INPUT.MAX_PIXELS = 178_956_970
     # "float16" or "bfloat16"; a CPU has bfloat16 only. Used where SOLVER.AMP.ENABLED is True.
     cfg.SOLVER.AMP.PRECISION = "float16"
 
@@ -114,19 +118,21 @@ def _add_augmentation_keys(cfg: CfgNode) -> None:
     # image and independently of MIN_SIZE_TRAIN; of the two draws the greater bounds the long edge.
     # Empty: MAX_SIZE_TRAIN for all.
     cfg.INPUT.MAX_SIZE_TRAIN_RANGE = ()
-    # Black rectangles over resized training images (https://arxiv.org/abs/1708.04552), over a share
-    # of PROBABILITY of them.
+    # Black rectangles over resized training images (https://arxiv.org/abs/1708.04552).
     cfg.INPUT.CUTOUT = CfgNode()
+    # Whether there are any.
     cfg.INPUT.CUTOUT.ENABLED = False
+    # Share of the training images that get them.
     cfg.INPUT.CUTOUT.PROBABILITY = 0.5
-    # Fewest and most rectangles in such an image; (width, height) in pixels to choose from.
+    # Fewest and most rectangles in such an image.
     cfg.INPUT.CUTOUT.NUM_HOLES = (5, 10)
+    # (width, height) in pixels to choose from.
     cfg.INPUT.CUTOUT.SIZES = (
         *((4, 4), (4, 8), (8, 4), (8, 8), (16, 8), (8, 16), (16, 16)),
         *((16, 32), (32, 16), (32, 32), (32, 48), (48, 32), (48, 48)),
     )
-    # Test-time augmentation: see vfnet.data.transforms.views. MIN_SIZES 0: as it is.
-    # Bound of the long edge for each of TEST.AUG.MIN_SIZES; empty: TEST.AUG.MAX_SIZE for all.
+    # Test-time augmentation: bound of the long edge, in pixels, for each of TEST.AUG.MIN_SIZES;
+    # empty: TEST.AUG.MAX_SIZE for all. Of MIN_SIZES, 0 leaves the image as it is.
     cfg.TEST.AUG.MAX_SIZES = ()
 
 
@@ -135,16 +141,21 @@ def _add_averaging_keys(solver: CfgNode) -> None:
     # NAME.pth, which has the trainer's state and is what --resume continues from.
     solver.SAFETENSORS = False
     # Stochastic weight averaging of a finished run (https://arxiv.org/abs/2012.12645): MAX_ITER is
-    # divided into CYCLES equal cosine cycles, from BASE_LR to BASE_LR times END_LR_FACTOR, and the
-    # weights at their ends are averaged. No warm-up, no STEPS. Batch norms whose statistics move
-    # are estimated anew, on TEST.PRECISE_BN.NUM_ITER batches.
+    # divided into equal cosine cycles of the rate, and the weights at their ends are averaged. No
+    # warm-up, no STEPS. Batch norms whose statistics move are estimated anew, on
+    # TEST.PRECISE_BN.NUM_ITER batches.
     solver.SWA = CfgNode()
+    # Whether the run is one of averaging.
     solver.SWA.ENABLED = False
+    # Number of cycles; the recipes have one an epoch.
     solver.SWA.CYCLES = 12
+    # A cycle goes from BASE_LR to BASE_LR times this.
     solver.SWA.END_LR_FACTOR = 0.01
     # Exponential moving average of the weights, updated after each iteration.
     solver.EMA = CfgNode()
+    # Whether there is one.
     solver.EMA.ENABLED = False
+    # Share of the average that an iteration keeps.
     solver.EMA.DECAY = 0.9998
 
 
@@ -161,11 +172,11 @@ def _add_slice_keys(test: CfgNode) -> None:
     # Look at the whole picture too, for objects that no slice holds.
     test.SLICE.FULL_PICTURE = True
     # What becomes of detections of a class that overlap: "nms", the best stays; "greedy_nmm", the
-    # box around the best and all that overlap it; "nmm", the box around a chain of them. Overlap is
-    # "iou", or "ios": intersection over the smaller area; from MERGE_THRESH on, where 0 is the
-    # detector's own NMS_THRESH_TEST.
+    # box around the best and all that overlap it; "nmm", the box around a chain of them.
     test.SLICE.MERGE = "nms"
+    # How overlap is measured: "iou", or "ios", intersection over the smaller area.
     test.SLICE.MERGE_METRIC = "iou"
+    # From which overlap on; 0: the detector's own NMS_THRESH_TEST.
     test.SLICE.MERGE_THRESH = 0.0
     # Slices that the detector is given at once.
     test.SLICE.BATCH_SIZE = 4
@@ -175,32 +186,39 @@ def _add_backbone_keys(cfg: CfgNode) -> None:
     # Batch norms of the backbone keep their running statistics while training; their scale and
     # shift still learn where they are not frozen. Set False to train from scratch.
     cfg.MODEL.RESNETS.NORM_EVAL = True
-    # Its old name, still read: False in either key is False.
+    # The old name of MODEL.RESNETS.NORM_EVAL, still read: False in either key is False.
     cfg.MODEL.VFNET.BACKBONE_NORM_EVAL = True
     # Start each residual block as the identity: the scale of its last norm is 0. For training from
     # scratch; loaded weights overwrite it.
     cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL = False
 
     # What makes P6, and from it P7, of the pyramids that this project builds: "p5", "res5", or
-    # "pool" (P6 is every second cell of P5, and there is no P7); whether a ReLU stands before P7's
-    # convolution; the norm of both, a name of detectron2.layers.get_norm.
+    # "pool" (P6 is every second cell of P5, and there is no P7).
     cfg.MODEL.FPN.P6_FROM = "p5"
+    # Whether a ReLU stands before P7's convolution.
     cfg.MODEL.FPN.P7_RELU = True
+    # Norm of P6 and P7: a name of detectron2.layers.get_norm. FPN.NORM does not reach them.
     cfg.MODEL.FPN.P6_P7_NORM = ""
 
-    # build_bfp_backbone: the balanced feature pyramid (Libra R-CNN) behind the pyramid of another
-    # builder; the level, counted from the finest, whose size it is refined at; "non_local", "conv"
-    # or "".
+    # build_bfp_backbone: the balanced feature pyramid (Libra R-CNN) behind another pyramid.
     cfg.MODEL.BFP = CfgNode()
+    # The builder of that pyramid.
     cfg.MODEL.BFP.BACKBONE = ""
+    # The level, counted from the finest, whose size it is refined at.
     cfg.MODEL.BFP.REFINE_LEVEL = 2
+    # By what it is refined: "non_local", "conv" or "".
     cfg.MODEL.BFP.REFINE = "non_local"
 
+    # build_vfnet_res2net_fpn_backbone, build_vfnet_res2net_pafpn_backbone.
     cfg.MODEL.RES2NET = CfgNode()
+    # Groups of channels in the 3x3 convolutions of a block.
     cfg.MODEL.RES2NET.SCALES = 4
     # Width of one scale in res2, doubled per stage.
     cfg.MODEL.RES2NET.BASE_WIDTH = 26
 
+    # build_vfnet_res2net_pafpn_backbone: the pyramid of VFNet-X, with a path from fine to coarse.
     cfg.MODEL.PAFPN = CfgNode()
+    # Norm of its convolutions but the lateral ones: a name of detectron2.layers.get_norm.
     cfg.MODEL.PAFPN.NORM = ""
+    # Whether the last convolutions of P3 to P5 are modulated deformable ones (DCNv2).
     cfg.MODEL.PAFPN.DEFORM = False

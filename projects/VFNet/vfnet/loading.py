@@ -1,7 +1,11 @@
 """A config and weights become Detectron2's predictor of single pictures."""
 
+from __future__ import annotations
+
+import os
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
+from . import model_zoo
 from .checkpoint import VFNetCheckpointer, take_resize
 from .checkpoint.resize import is_chosen
 from .config import detector_key, detector_node, inference_precision
@@ -17,7 +22,7 @@ from .data import publish_class_names, register_test_sets
 from .data.picture_input import check_pixels
 from .data.transforms.resize import build_resize
 from .data.transforms.views import build_resizes, without_resizing
-from .engine import choose_device, load_config
+from .engine import choose_device, load_config, merge_overrides
 from .errors import UserError
 from .modeling.inference.test_time_augmentation import DetectorWithTTA
 from .utils.precision import slow_precision
@@ -57,6 +62,52 @@ def prepare_prediction(cfg: CfgNode) -> None:
         print(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but there is no GPU: running on the CPU")
         cfg.MODEL.DEVICE = device
     _say(take_resize(cfg))
+
+
+def load_config_for(
+    weights: str | os.PathLike | None,
+    config: str | os.PathLike | CfgNode | None,
+    overrides: Sequence[Any],
+) -> CfgNode:
+    """Return the config, not frozen, to predict with: see `Predictor`.
+
+    Raises:
+        UserError: there is none, or it does not load.
+    """
+    overrides = [*overrides, *_weights_override(weights)]
+    if not isinstance(config, CfgNode):
+        file = find_config(weights) if config is None else os.fspath(config)
+        return load_prediction_config(file, overrides)
+    cfg = config.clone()
+    cfg.defrost()
+    merge_overrides(cfg, overrides)
+    prepare_prediction(cfg)
+    return cfg
+
+
+def _weights_override(weights: str | os.PathLike | None) -> list[str]:
+    # Quoted: yacs takes what looks like a number for one.
+    return [] if weights is None else ["MODEL.WEIGHTS", repr(os.fspath(weights))]
+
+
+def find_config(weights: str | os.PathLike | None) -> str:
+    """Return the config file that belongs to weights: the zoo's, or `config.yaml` beside them.
+
+    Raises:
+        UserError: there is none.
+    """
+    if weights is None:
+        raise UserError("expected weights or a config, got neither")
+    name = os.fspath(weights)
+    if name.startswith("vfnet://"):
+        return model_zoo.get_config_file(name.removeprefix("vfnet://"))
+    beside = Path(name).with_name("config.yaml")
+    if "://" in name or not beside.is_file():
+        raise UserError(
+            f"expected a config for {name}"
+            + ("" if "://" in name else f", or config.yaml beside it: {beside} is not there")
+        )
+    return str(beside)
 
 
 def build_predictor(cfg: CfgNode) -> DefaultPredictor:

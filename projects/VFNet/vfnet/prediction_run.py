@@ -24,6 +24,9 @@ from .writers.yolo import check_label_files
 SAVE_CHOICES = ("pictures", "coco", "csv", "yolo")
 JOURNAL_NAME = "predictions.partial.jsonl"
 RECORDS_NAME = "predictions.json"
+# Pictures that are read before they are predicted on, and that wait to be written; each may be
+# as large as a camera's.
+_WAITING = 4
 
 
 class PicturePredictor(Protocol):
@@ -133,10 +136,9 @@ class _Run:
                     self.journal.add(picture.name, instances)
                 report(picture.name, instances)
 
-            ahead = self.predictor.pictures_ahead
-            put = stack.enter_context(in_background(write, 2 * ahead))
+            put = stack.enter_context(in_background(write, _WAITING))
             try:
-                for result in self._results(read_ahead(self._pictures(files), 2 * ahead)):
+                for result in self._results(read_ahead(self._pictures(files), _WAITING)):
                     put(*result)
                     written += 1
             except KeyboardInterrupt:

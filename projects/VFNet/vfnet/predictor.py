@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,19 +18,18 @@ from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from torch import Tensor
 
-from . import model_zoo
 from .config import detector_node
 from .data.picture_input import PictureInput, load_picture
 from .data.sources import Skip, expand_sources, read_pictures
-from .engine import merge_overrides
 from .errors import UserError
 from .loading import (
     build_predictor,
     category_ids,
     class_names,
+    load_config_for,
     load_prediction_config,
-    prepare_prediction,
 )
+from .selection import Selection, find_classes
 from .slicing import SlicedDetector, Slicing, slicing_of
 from .utils.files import sha256
 from .utils.text import as_utf8
@@ -41,7 +39,7 @@ __all__ = ["Predictor", "build_predictor", "class_names", "load_prediction_confi
 
 EXPORTED_SUFFIXES = (".onnx", ".xml")
 # Batches of pictures that `stream` reads before it predicts: among so many, some have one size.
-_BATCHES_AHEAD = 4
+_BATCHES_AHEAD = 2
 
 
 class Predictor:
@@ -56,6 +54,10 @@ class Predictor:
 
     class_names: list[str]
     category_ids: list[int] | None
+    _config_hash: str | None
+    _slicing: Slicing | None
+    _nms_threshold: float | None
+    _most_detections: int | None
 
     def __init__(
         self,
@@ -95,13 +97,13 @@ class Predictor:
         if weights is not None and Path(weights).suffix.lower() in EXPORTED_SUFFIXES:
             if config is not None or overrides:
                 raise UserError(f"{weights} brings its own settings: leave the config out")
-            self._open_exported(os.fspath(weights))
+            self._open_exported(os.fspath(weights), confidence_threshold, max_detections)
         else:
-            cfg = _load_config(weights, config, overrides)
+            cfg = load_config_for(weights, config, overrides)
             self._build(cfg, confidence_threshold, max_detections)
-        class_ids = None if classes is None else _find_classes(classes, self.class_names)
+        class_ids = None if classes is None else find_classes(classes, self.class_names)
         self._selection = Selection(confidence_threshold, class_ids, max_detections)
-        self._sliced = self._look_at(slicing or self._own_slicing)
+        self._use_slices(self._slicing if slicing is None else slicing)
 
     def _build(
         self, cfg: CfgNode, confidence_threshold: float | None, max_detections: int | None
@@ -113,38 +115,47 @@ class Predictor:
             most = max(max_detections, cfg.TEST.DETECTIONS_PER_IMAGE)
             cfg.TEST.DETECTIONS_PER_IMAGE = most
         self.class_names, self.category_ids = class_names(cfg), category_ids(cfg)
-        self._own_slicing, self._nms_threshold = slicing_of(cfg), detector_node(cfg).NMS_THRESH_TEST
-        most = max_detections or cfg.TEST.DETECTIONS_PER_IMAGE
-        self._most_detections = most if most >= 0 else None
+        self._slicing, self._nms_threshold = slicing_of(cfg), detector_node(cfg).NMS_THRESH_TEST
+        self._most_detections = max(cfg.TEST.DETECTIONS_PER_IMAGE, 0) or None
         predictor = build_predictor(cfg)
         self._model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = predictor.model
         self._resize, self._input_format = predictor.aug, predictor.input_format
-        config = hashlib.sha256(cfg.dump().encode("utf-8")).hexdigest()
-        self._source = {**_describe_weights(cfg.MODEL.WEIGHTS), "config": config}
+        self._weights = cfg.MODEL.WEIGHTS
+        self._config_hash = hashlib.sha256(cfg.dump().encode("utf-8")).hexdigest()
 
-    def _open_exported(self, file: str) -> None:
+    def _open_exported(
+        self, file: str, confidence_threshold: float | None, max_detections: int | None
+    ) -> None:
         from .export import load_exported  # needs the extra `export`
 
         self._model = exported = load_exported(file)
         self.class_names, self.category_ids = list(exported.description.class_names), None
-        self._own_slicing, self._nms_threshold = None, exported.description.iou_threshold
-        self._most_detections = exported.description.max_detections
-        self._source = _describe_weights(file)
+        self._weights, self._config_hash = file, None
+        lowest, most = exported.description.score_threshold, exported.description.max_detections
+        if (
+            lowest is not None
+            and confidence_threshold is not None
+            and confidence_threshold < lowest
+        ):
+            print(f"{file} was exported with scores from {lowest} on: it gives no lower ones")
+        if most is not None and max_detections is not None and max_detections > most:
+            print(f"{file} was exported with {most} detections a picture: it gives no more")
+        self._slicing, self._nms_threshold = None, exported.description.iou_threshold
+        self._most_detections = most
         self._resize, self._input_format = exported.resize, exported.description.input_format
 
     def with_slicing(self, slicing: Slicing | None) -> Predictor:
         """Return a predictor with the same model that looks at slices; None: at whole pictures."""
         other = copy.copy(self)
-        other._sliced = other._look_at(slicing)
+        other._use_slices(slicing)
         return other
 
-    def _look_at(self, slicing: Slicing | None) -> SlicedDetector | None:
-        if slicing is None:
-            return None
-        if slicing.threshold is None:
-            slicing = dataclasses.replace(slicing, threshold=self._nms_threshold)
-        most = self._most_detections
-        return SlicedDetector(self._predict_whole, slicing, self.batch_size, most)
+    def _use_slices(self, slicing: Slicing | None) -> None:
+        self._slicing = None if slicing is None else slicing.with_threshold(self._nms_threshold)
+        self._sliced: SlicedDetector | None = None
+        if self._slicing is not None:
+            most = self._selection.max_detections or self._most_detections
+            self._sliced = SlicedDetector(self._predict_whole, self._slicing, self.batch_size, most)
 
     def __call__(
         self, pictures: PictureInput | Sequence[PictureInput]
@@ -192,13 +203,22 @@ class Predictor:
     @property
     def pictures_ahead(self) -> int:
         """How many pictures `stream` looks at together, for batches of one size among them."""
-        return 1 if self.batch_size == 1 else self.batch_size * _BATCHES_AHEAD
+        if self.batch_size == 1 or self._sliced is not None:
+            return 1
+        return self.batch_size * _BATCHES_AHEAD
 
     @property
     def settings(self) -> dict[str, Any]:
         """What the results depend on, as json can hold it."""
-        selection = dict(zip(("confidence threshold", "classes", "maximum"), self._selection))
-        return {**self._source, **selection, "class names": list(map(as_utf8, self.class_names))}
+        file = self._weights
+        return {
+            "weights": file,
+            "sha256 of the weights": sha256(file) if os.path.isfile(file) else None,
+            "sha256 of the config": self._config_hash,
+            "class names": [as_utf8(name) for name in self.class_names],
+            **self._selection._asdict(),
+            "slices": self._slicing and dataclasses.asdict(self._slicing),
+        }
 
     def predict(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
         """Detect objects in images (H, W, 3) uint8, BGR, as they come; results in their order."""
@@ -243,24 +263,6 @@ class Predictor:
             yield number, {"instances": self._selection.of(output["instances"].to("cpu"))}
 
 
-class Selection(NamedTuple):
-    """Which detections are kept; None: all. The order stays."""
-
-    confidence_threshold: float | None
-    class_ids: list[int] | None
-    max_detections: int | None
-
-    def of(self, instances: Instances) -> Instances:
-        """Return those of the detections, on the CPU."""
-        if self.confidence_threshold is not None:
-            # Soft-NMS lowers scores after the model has applied its threshold.
-            instances = instances[instances.scores >= self.confidence_threshold]
-        if self.class_ids is not None:
-            chosen = torch.tensor(self.class_ids, dtype=torch.int64)
-            instances = instances[torch.isin(instances.pred_classes, chosen)]
-        return instances if self.max_detections is None else instances[: self.max_detections]
-
-
 def padded_size(image: Tensor, divisibility: int) -> tuple[int, int]:
     """Return the (height, width) to which a model pads an image (C, H, W) that comes alone."""
     height, width = image.shape[-2:]
@@ -284,64 +286,3 @@ def _check_numbers(
     for name, value in {"max_detections": max_detections, "batch_size": batch_size}.items():
         if value is not None and value < 1:
             raise UserError(f"expected {name} of at least 1, got {value}")
-
-
-def _load_config(
-    weights: str | os.PathLike | None,
-    config: str | os.PathLike | CfgNode | None,
-    overrides: Sequence[Any],
-) -> CfgNode:
-    overrides = [*overrides, *_weights_override(weights)]
-    if not isinstance(config, CfgNode):
-        file = find_config(weights) if config is None else os.fspath(config)
-        return load_prediction_config(file, overrides)
-    cfg = config.clone()
-    cfg.defrost()
-    merge_overrides(cfg, overrides)
-    prepare_prediction(cfg)
-    return cfg
-
-
-def _weights_override(weights: str | os.PathLike | None) -> list[str]:
-    # Quoted: yacs takes what looks like a number for one.
-    return [] if weights is None else ["MODEL.WEIGHTS", repr(os.fspath(weights))]
-
-
-def find_config(weights: str | os.PathLike | None) -> str:
-    """Return the config file that belongs to weights: the zoo's, or `config.yaml` beside them.
-
-    Raises:
-        UserError: there is none.
-    """
-    if weights is None:
-        raise UserError("expected weights or a config, got neither")
-    name = os.fspath(weights)
-    if name.startswith("vfnet://"):
-        return model_zoo.get_config_file(name.removeprefix("vfnet://"))
-    beside = Path(name).with_name("config.yaml")
-    if "://" in name or not beside.is_file():
-        raise UserError(
-            f"expected a config for {name}"
-            + ("" if "://" in name else f", or config.yaml beside it: {beside} is not there")
-        )
-    return str(beside)
-
-
-def _find_classes(classes: Sequence[str | int], names: Sequence[str]) -> list[int]:
-    """Return the ids of classes that are named, or given by their ids."""
-    by_word = {str(index): index for index in range(len(names))}
-    by_word.update({name: index for index, name in enumerate(names)})
-    found = []
-    for word in map(str, classes):
-        if word not in by_word:
-            close = difflib.get_close_matches(word, names, n=3) or list(names[:5])
-            raise UserError(
-                f"expected a class by its name or its id from 0 to {len(names) - 1}, got {word!r}; "
-                f"there are {', '.join(close)}" + (" and more" if len(close) < len(names) else "")
-            )
-        found.append(by_word[word])
-    return found
-
-
-def _describe_weights(weights: str) -> dict[str, Any]:
-    return {"weights": weights, "sha256": sha256(weights) if os.path.isfile(weights) else None}

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 from detectron2.data import DatasetCatalog
+from PIL import Image
 
 import vfnet
 from vfnet.data import check_own_data, register_coco_format
@@ -59,6 +60,15 @@ def test_a_mistake_is_one_line_and_an_error_where_strict(loaded, mistake):
 
 def test_good_data_needs_no_word(loaded):
     assert check(loaded, strict=True) == []
+
+
+def test_turned_pictures_are_pointed_out(loaded):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    file = loaded["learned"][0]["file_name"]
+    Image.open(file).save(file, exif=exif)
+    (line,) = check(loaded, strict=True)
+    assert line.startswith("learned: 1 pictures are stored turned") and "1.png" in line
 
 
 def test_one_set_in_two_training_sets_has_its_pictures_twice(loaded):

@@ -7,7 +7,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from vfnet.data import check_images, read_picture
-from vfnet.data.checks.pictures import picture_size
+from vfnet.data.checks.pictures import limit_pixels, picture_size
 from vfnet.data.datasets.shapes import load_shapes
 from vfnet.errors import UserError
 
@@ -49,7 +49,7 @@ def test_an_unreadable_picture_is_named(tmp_path):
         check_images([record(str(tmp_path / "text.jpg"))])
 
 
-@pytest.mark.parametrize("error", [OSError, SyntaxError, ValueError, Image.DecompressionBombError])
+@pytest.mark.parametrize("error", [OSError, SyntaxError, ValueError])
 def test_whatever_the_decoder_raises_names_the_picture(tmp_path, monkeypatch, error):
     def fail(*arguments):
         raise error("bad chunk")
@@ -128,3 +128,43 @@ def test_a_pipe_is_no_picture(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a\.png is no regular file"):
         check_images([record(str(tmp_path / "a.png"))])
+
+
+@pytest.fixture
+def restore_limit(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
+@pytest.mark.parametrize("use", [picture_size, read_picture, lambda f: check_images([record(f)])])
+def test_a_picture_is_as_large_as_the_key_allows(tmp_path, restore_limit, use):
+    file = make_picture(tmp_path / "a.png")
+    limit_pixels(200)
+    use(file)
+    limit_pixels(198)
+    with pytest.raises(
+        UserError, match=r"a\.png has 200 pixels, and INPUT.MAX_PIXELS is 198: raise"
+    ):
+        use(file)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, "200"])
+def test_the_limit_is_a_positive_integer(limit):
+    with pytest.raises(UserError, match="INPUT.MAX_PIXELS has to be a positive integer"):
+        limit_pixels(limit)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_pictures_are_counted_though_their_size_fits(tmp_path, orientation):
+    file = make_picture(tmp_path / "a.jpg", 20, 20, orientation)
+    line = check_images([record(file, 20, 20), record(make_picture(tmp_path / "b.jpg"))])
+    assert line.startswith("1 pictures are stored turned") == (orientation > 1)
+    assert ("a.jpg" in line) == (orientation > 1) and "b.jpg" not in line
+
+
+def test_a_size_that_the_orientation_swaps_is_explained(tmp_path):
+    file = make_picture(tmp_path / "a.jpg", orientation=6)
+    with pytest.raises(UserError, match=r"EXIF orientation 6 swaps the sides of the 20x10 that"):
+        check_images([record(file)])
+    with pytest.raises(UserError) as caught:
+        check_images([record(file, 30, 30), record(make_picture(tmp_path / "b.jpg"), 30, 30)])
+    assert str(caught.value).count("EXIF") == 1

@@ -1,12 +1,12 @@
-import hashlib
-import json
 import logging
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vfnet.data.datasets.voc import VocImage, read_voc, split_by_hash, voc_to_coco, write_json
+from vfnet.data.datasets.to_coco import LabelledImage, to_coco
+from vfnet.data.datasets.voc import read_voc
 from vfnet.errors import UserError
 
 OBJECT = """<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin>
@@ -41,7 +41,7 @@ def read(folder):
 def test_boxes_ids_and_classes_by_hand(folder):
     add(folder, "b", ("cat", 1, 2, 11, 22), ("ant", 5, 5, 60, 40))
     add(folder, "a", ("cat", 3, 3, 4.5, 7))
-    assert voc_to_coco(read(folder)) == {
+    assert to_coco(read(folder)) == {
         "images": [
             {"id": 1, "file_name": "a.jpg", "width": 60, "height": 40},
             {"id": 2, "file_name": "b.jpg", "width": 60, "height": 40},
@@ -60,7 +60,7 @@ def test_boxes_ids_and_classes_by_hand(folder):
 
 def test_classes_can_be_ordered(folder):
     add(folder, "a", ("cat", 1, 2, 3, 4))
-    content = voc_to_coco(read(folder), classes=["dog", "cat"])
+    content = to_coco(read(folder), classes=["dog", "cat"])
     assert [c["name"] for c in content["categories"]] == ["dog", "cat"]
     assert content["annotations"][0]["category_id"] == 2
 
@@ -70,21 +70,21 @@ def test_classes_can_be_ordered(folder):
 )
 def test_difficult_objects(folder, difficult, crowds):
     add(folder, "a", ("cat", 1, 2, 3, 4), ("cat", 5, 5, 9, 9, 1))
-    content = voc_to_coco(read(folder), difficult=difficult)
+    content = to_coco(read(folder), difficult=difficult)
     assert [a["iscrowd"] for a in content["annotations"]] == crowds
 
 
 def test_boxes_without_area_are_named_and_left_out(folder, caplog):
     add(folder, "a", ("cat", 1, 2, 1, 4), ("cat", 5, 5, 9, 9), ("cat", 7, 8, 9, 8))
     with caplog.at_level(logging.WARNING):
-        content = voc_to_coco(read(folder))
+        content = to_coco(read(folder))
     assert [a["bbox"] for a in content["annotations"]] == [[5, 5, 4, 4]]
     assert "2 boxes without area left out: a.jpg cat [1.0, 2.0, 1.0, 4.0]" in caplog.text
 
 
 def test_a_size_of_zero_comes_from_the_picture(folder):
     add(folder, "a", said=(0, 0))
-    assert read(folder) == [VocImage("a.jpg", 60, 40, [])]
+    assert read(folder) == [LabelledImage("a.jpg", 60, 40, [])]
 
 
 def test_filename_is_used_where_the_xmls_name_has_no_picture(folder):
@@ -159,41 +159,36 @@ def test_an_empty_folder_is_an_error(folder):
 def test_an_unknown_class_is_named_with_its_image(folder):
     add(folder, "a", ("cat", 1, 2, 3, 4))
     with pytest.raises(UserError, match=r"1 classes are not among dog: cat \(in a\.jpg\)"):
-        voc_to_coco(read(folder), classes=["dog"])
+        to_coco(read(folder), classes=["dog"])
 
 
 @pytest.mark.parametrize("classes", [["cat", "cat"], []])
 def test_classes_have_to_differ(folder, classes):
     add(folder, "a", ("cat", 1, 2, 3, 4))
     with pytest.raises(UserError, match="one or more different names"):
-        voc_to_coco(read(folder), classes=classes)
+        to_coco(read(folder), classes=classes)
 
 
 def test_another_treatment_of_difficult_objects_is_an_error():
     with pytest.raises(UserError, match="got 'ignore'"):
-        voc_to_coco([], difficult="ignore")
+        to_coco([], difficult="ignore")
 
 
-def test_the_split_follows_the_hash_of_the_names():
-    content = voc_to_coco([VocImage(f"{i}.jpg", 9, 9, []) for i in range(10)], classes=["cat"])
-    train, val = split_by_hash(content, 0.8)
-    order = sorted(range(10), key=lambda i: hashlib.sha1(f"{i}.jpg".encode()).hexdigest())
-    assert {i["file_name"] for i in val["images"]} == {f"{i}.jpg" for i in order[8:]}
-    assert len(train["images"]) == 8 and train["categories"] == content["categories"]
-    assert [i["id"] for i in train["images"]] == sorted(i["id"] for i in train["images"])
+@pytest.mark.parametrize("suffix", [".TIF", ".Jpg", ".webp"])
+def test_suffixes_count_in_any_case(folder, suffix):
+    add(folder, "a", ("cat", 1, 2, 11, 22), filename=f"a{suffix}")
+    (image,) = read(folder)
+    assert image.file_name == f"a{suffix}"
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 1.0, 7.0])
-def test_a_split_needs_both_sides(share):
-    content = voc_to_coco([VocImage(f"{i}.jpg", 9, 9, []) for i in range(10)], classes=["cat"])
-    with pytest.raises(UserError, match="both sides need at least one"):
-        split_by_hash(content, share)
+def test_what_macos_adds_is_no_annotation(folder, caplog):
+    add(folder, "a", ("cat", 1, 2, 11, 22))
+    (folder / "Annotations" / "._a.xml").write_bytes(b"\0")
+    (folder / "JPEGImages" / "._a.jpg").write_bytes(b"\0")
+    assert [image.file_name for image in read(folder)] == ["a.jpg"] and not caplog.records
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
-    file = tmp_path / "new" / "a.json"
-    write_json({"a": 1}, file)
-    with pytest.raises(TypeError):
-        write_json({"a": object()}, file)
-    assert json.loads(file.read_text()) == {"a": 1}
-    assert [path.name for path in file.parent.iterdir()] == ["a.json"]
+def test_a_pipe_is_no_annotation(folder):
+    os.mkfifo(folder / "Annotations" / "a.xml")
+    with pytest.raises(UserError, match=r"a\.xml is no regular file"):
+        read(folder)

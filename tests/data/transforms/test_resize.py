@@ -9,6 +9,7 @@ import vfnet
 from vfnet.data.transforms.resize import (
     Cv2ResizeTransform,
     MmcvResizeShortestEdge,
+    PilResizeShortestEdge,
     ResizeBothEdges,
     build_resize,
     cv2_resize,
@@ -197,3 +198,35 @@ def test_options_that_are_no_lengths_are_errors(lengths):
     cfg.INPUT.MIN_SIZE_TRAIN = lengths
     with pytest.raises(UserError, match="MIN_SIZE_TRAIN has to be a list of integers from 0 on"):
         build_resize(cfg, True)
+
+
+@pytest.mark.parametrize("resize", ["pil", "cv2"])
+@pytest.mark.parametrize("is_train", [True, False])
+@pytest.mark.parametrize("bounds", [(), (300, 320)])
+@pytest.mark.parametrize("size", [(4, 3000), (3000, 4)])
+def test_a_strip_keeps_a_pixel(resize, is_train, bounds, size):
+    cfg = vfnet.get_cfg()
+    cfg.INPUT.RESIZE, cfg.INPUT.MAX_SIZE_TRAIN_RANGE = resize, bounds
+    cfg.INPUT.MIN_SIZE_TRAIN = (240,)
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.MAX_SIZE_TRAIN = 240, 320, 320
+    image = np.zeros((*size, 3), np.uint8)
+    resized = build_resize(cfg, is_train).get_transform(image).apply_image(image)
+    assert min(resized.shape[:2]) == 1 and 300 <= max(resized.shape[:2]) <= 320
+
+
+def test_pil_is_detectron2s_where_nothing_vanishes():
+    for size in ((480, 640), (37, 900)):
+        image = np.random.RandomState(0).randint(0, 255, (*size, 3)).astype(np.uint8)
+        ours = PilResizeShortestEdge([60], 100, "choice").get_transform(image)
+        theirs = T.ResizeShortestEdge([60], 100, "choice").get_transform(image)
+        assert (ours.apply_image(image) == theirs.apply_image(image)).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("MAX_SIZE_TRAIN", 0), ("MAX_SIZE_TEST", 0), ("MIN_SIZE_TEST", -1)]
+)
+def test_a_length_that_is_none_is_named(key, value):
+    cfg = vfnet.get_cfg()
+    cfg.INPUT[key] = value
+    with pytest.raises(UserError, match=rf"INPUT.{key} has to be an integer from [01] on.*{value}"):
+        build_resize(cfg, is_train=key.endswith("TRAIN"))

@@ -5,11 +5,13 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone, build_model
 from torch import nn
+from torch.nn import functional as F
 
 from tests.compare import relative_difference
 from tests.engine.tiny import picture, tiny_config
 from vfnet.errors import UserError
 from vfnet.modeling import BalancedFeaturePyramid
+from vfnet.modeling.backbone.bfp import adaptive_maximum
 
 
 def tiny_bfp(*overrides):
@@ -145,3 +147,10 @@ def test_vfnet_learns_on_it():
 def test_what_cannot_be_built_is_an_error(override, message):
     with pytest.raises(UserError, match=message):
         build_backbone(tiny_bfp(override, ("RESNETS.DEPTH", 50)))
+
+
+@pytest.mark.parametrize("length, size, longest", [(25, 13, 3), (25, 7, 5), (7, 2, 5), (16, 4, 5)])
+def test_an_adaptive_maximum_by_gathering_is_pytorchs(length, size, longest):
+    x = torch.randn(2, 3, length, 5, generator=torch.Generator().manual_seed(0))
+    expected = F.adaptive_max_pool2d(x, (size, 5))
+    assert torch.equal(adaptive_maximum(x, size, 2, longest), expected)

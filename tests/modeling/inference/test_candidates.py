@@ -94,7 +94,7 @@ def test_all_images_and_levels_at_once_are_each_of_them_alone(name, topk):
     together = choose_candidates(
         flatten_levels(scores),
         distances_to_boxes(torch.cat(points).repeat(3, 1), flatten_levels(distances)),
-        level_numbers(sizes, torch.device("cpu")),
+        level_numbers([h * w for h, w in sizes], torch.device("cpu")),
         image_sizes,
         rule,
     )

@@ -3,7 +3,13 @@
 from .checks.datasets import check_datasets
 from .checks.own_data import check_own_data
 from .checks.pictures import check_images, read_picture
-from .datasets.coco_format import publish_class_names, register_coco_format, register_test_sets
+from .datasets.coco_format import (
+    evaluation_file,
+    publish_class_names,
+    register_coco_format,
+    register_test_sets,
+    repairs_of,
+)
 from .datasets.shapes import register_shapes
 from .mapper import build_mapper
 from .stream import build_test_loader, build_train_loader, images_per_process
@@ -17,9 +23,11 @@ __all__ = [
     "check_datasets",
     "check_images",
     "check_own_data",
+    "evaluation_file",
     "images_per_process",
     "publish_class_names",
     "read_picture",
     "register_coco_format",
     "register_test_sets",
+    "repairs_of",
 ]

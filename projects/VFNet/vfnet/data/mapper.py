@@ -12,7 +12,7 @@ from detectron2.data.detection_utils import SizeMismatchError, build_augmentatio
 
 from ..errors import UserError
 from .checks.boxes import is_crowd
-from .checks.pictures import DECODE_ERRORS, open_picture
+from .checks.pictures import DECODE_ERRORS, limit_pixels, open_picture
 from .transforms.crop import build_crop
 from .transforms.cutout import build_cutout
 from .transforms.planes import as_planes
@@ -27,8 +27,13 @@ class CheckedDatasetMapper(DatasetMapper):
     Detectron2's mapper leaves out.
     """
 
+    # INPUT.MAX_PIXELS. It travels with the mapper: a loader's worker may be a new process.
+    max_pixels: int | None = None
+
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Map a dataset dict; see `DatasetMapper`."""
+        if self.max_pixels is not None:
+            limit_pixels(self.max_pixels)
         mapper = self._with_boxes_of(dataset_dict)
         try:
             # Not all data sets are checked before the run.
@@ -59,21 +64,26 @@ def boxes_of(annotations: list[dict[str, Any]]) -> np.ndarray:
     return np.array([get_bbox(a) for a in annotations if not is_crowd(a)]).reshape(-1, 4)
 
 
-def build_mapper(cfg: CfgNode, is_train: bool) -> DatasetMapper:
+def build_mapper(
+    cfg: CfgNode, is_train: bool, resize: T.Augmentation | None = None
+) -> DatasetMapper:
     """Build the mapper that the config describes.
 
     Training images are cropped, resized, cut out and flipped, in this order; test images are
-    resized. INPUT.RESIZE "pil" resizes as Detectron2 does, "cv2" as mmcv does.
+    resized. INPUT.RESIZE "pil" resizes as Detectron2 does, "cv2" as mmcv does; `resize`, as it is
+    given.
 
     Raises:
         UserError: keys of INPUT that no augmentation can have.
     """
-    augmentations = [build_resize(cfg, is_train)]
+    augmentations = [resize or build_resize(cfg, is_train)]
     if is_train:
         flips = build_augmentation(cfg, is_train)[1:]
         augmentations = [*build_crop(cfg), *augmentations, *build_cutout(cfg), *flips]
     arguments = DatasetMapper.from_config(cfg, is_train)
-    return CheckedDatasetMapper(**{**arguments, "augmentations": augmentations})
+    mapper = CheckedDatasetMapper(**{**arguments, "augmentations": augmentations})
+    mapper.max_pixels = cfg.INPUT.MAX_PIXELS
+    return mapper
 
 
 def _augment(
@@ -81,6 +91,13 @@ def _augment(
 ) -> T.TransformList:
     if boxes is not None:
         aug_input.boxes = boxes
-    transforms = augmentations(aug_input)
+    height, width = aug_input.image.shape[:2]
+    try:
+        transforms = augmentations(aug_input)
+    except DECODE_ERRORS as error:  # else it would pass for damage of the file
+        raise UserError(
+            f"what INPUT asks for cannot be done to a picture of {width}x{height} ({error}): check "
+            "its sizes, INPUT.CROP and INPUT.CUTOUT"
+        ) from error
     aug_input.image = as_planes(aug_input.image)
     return transforms

@@ -21,11 +21,12 @@ from detectron2.data.build import (
     trivial_batch_collator,
 )
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.data.transforms import Augmentation
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
-from .checks.boxes import clean_boxes, objects_of
+from .checks.boxes import clean_boxes, describe_nothing, objects_of
 from .mapper import build_mapper
 
 logger = logging.getLogger(__name__)
@@ -85,9 +86,15 @@ def build_train_loader(
     )
 
 
-def build_test_loader(cfg: CfgNode, dataset_name: str) -> Iterable[list[dict[str, Any]]]:
-    """Build Detectron2's test loader with this project's mapper."""
-    return build_detection_test_loader(cfg, dataset_name, mapper=build_mapper(cfg, is_train=False))
+def build_test_loader(
+    cfg: CfgNode, dataset_name: str, resize: Augmentation | None = None
+) -> Iterable[list[dict[str, Any]]]:
+    """Build Detectron2's test loader with this project's mapper.
+
+    `resize`: instead of what INPUT says.
+    """
+    mapper = build_mapper(cfg, is_train=False, resize=resize)
+    return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
 
 def images_per_process(cfg: CfgNode) -> int:
@@ -197,23 +204,12 @@ def _usable_records(cfg: CfgNode, records: list[Record]) -> list[Record]:
             raise UserError(f"{record['file_name']} has no annotations: training needs them")
     cleaned = clean_boxes(records, strict=cfg.DATASETS.STRICT)
     if not any(map(objects_of, cleaned)):
-        raise UserError(_describe_nothing(cfg.DATASETS.TRAIN, records))
+        raise UserError(describe_nothing(cfg.DATASETS.TRAIN, records))
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         return filter_images_with_only_crowd_annotations(cleaned)  # logs how many
     if empty := sum(not record["annotations"] for record in cleaned):
         logger.info(f"{empty} of {len(cleaned)} training images have no box, and are trained on")
     return cleaned
-
-
-def _describe_nothing(names: Sequence[str], records: Sequence[Record]) -> str:
-    """Say why no box can be learned from."""
-    boxes = sum(len(record["annotations"]) for record in records)
-    objects = sum(len(objects_of(record)) for record in records)
-    return (
-        f"No image of {', '.join(names)} has a usable box: of {boxes} boxes {boxes - objects} are "
-        f"crowds (iscrowd 1), which are not learned, and {objects} are empty or outside their "
-        "image. Fix the annotations"
-    )
 
 
 def _build_sampler(cfg: CfgNode, records: list[Record], seed: int) -> Sampler[int]:

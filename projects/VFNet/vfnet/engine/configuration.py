@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
 from ..config import get_cfg
+from ..data.checks.pictures import limit_pixels
 from ..errors import UserError
 
 # What yacs raises; the last two where it takes a value for an expression nested without end.
@@ -22,6 +23,8 @@ def load_config(
     config_file: str, overrides: Sequence[Any] = (), override_files: Sequence[str] = ()
 ) -> CfgNode:
     """Return VFNet's defaults, overwritten by yaml files in turn and then by KEY VALUE pairs.
+
+    From then on this process reads pictures of up to INPUT.MAX_PIXELS.
 
     Args:
         config_file: path of the config.
@@ -46,7 +49,9 @@ def load_config(
 
 
 def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
-    """Overwrite keys of a config by KEY VALUE pairs, as the command line's.
+    """Overwrite keys of a config by KEY VALUE pairs, as the command line's: its last step.
+
+    From then on this process reads pictures of up to INPUT.MAX_PIXELS.
 
     Raises:
         UserError: as `load_config`.
@@ -58,6 +63,7 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
         cfg.merge_from_list(list(overrides))
     except _MERGE_ERRORS as error:
         raise UserError(f"command line: {_explain(error)}") from None
+    limit_pixels(cfg.INPUT.MAX_PIXELS)
 
 
 def _merge_file(cfg: CfgNode, path: str, option: str) -> None:

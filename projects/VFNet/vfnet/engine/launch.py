@@ -17,6 +17,7 @@ from torch import multiprocessing as mp
 
 from ..errors import UserError
 from ..utils.quiet import ignore_known_warnings
+from ..utils.text import one_line
 from .job_variables import complete_job_variables, is_torchrun
 
 # Characters; the messages of eight processes fit into a pipe of 64 KiB.
@@ -126,6 +127,8 @@ def choose_device(device: str, num_gpus: int) -> str:
 def report_errors() -> Iterator[None]:
     """Turn a `UserError` into one line `error: ...` on stderr and exit status 1.
 
+    What names in it may hold, such as a line's end or a terminal's control, is escaped.
+
     Of the processes that `torchrun` started on a machine, only the first to fail prints. Known
     warnings of dependencies do not reach the terminal.
     """
@@ -192,7 +195,7 @@ def _share_cores(device: str, num_processes: int) -> None:
 def _message(error: UserError) -> str:
     """Return an error's own message, without the traceback that a data loader's worker adds."""
     own = re.search(r"^Caught \w+ in DataLoader worker.*\n[\w.]+Error: (.*)$", str(error), re.S)
-    return (own.group(1) if own else str(error)).strip()
+    return one_line((own.group(1) if own else str(error)).strip())
 
 
 def _first_to_report() -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..checkpoint import VFNetCheckpointer, weights_mismatches
 from ..config import detector_key, detector_node, inference_precision
-from ..data import build_mapper, build_train_loader, check_own_data, images_per_process
+from ..data import build_mapper, build_train_loader, check_own_data, images_per_process, repairs_of
 from ..errors import UserError
 from ..modeling.inference.views import as_view_detector
 from ..modeling.key_readers import check_key_readers
@@ -177,6 +177,7 @@ def _check_own_data(cfg: CfgNode, dataset_names: Sequence[str], training: bool) 
         for name in own
         if name not in DatasetCatalog
     ]
+    lines += repairs_of(loaded)
     lines += check_own_data(
         loaded,
         cfg.DATASETS.TRAIN if training else (),

@@ -163,14 +163,14 @@ class Trainer(DefaultTrainer):
         return self.test(cfg, average.averaged_model)
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: Any = None) -> dict:
-        """Score the model; see `DefaultTrainer.test`.
+    def test(cls, cfg: CfgNode, model: Any, evaluators: Any = None) -> dict:
+        """Score the model, a module or what is called like one; see `DefaultTrainer.test`.
 
         Batch norms that learn their statistics have others on every process, and the checkpoint has
         the first one's: all processes score with these. What has no value, as the AP of a class
         without ground truth, is left out.
         """
-        if comm.get_world_size() > 1:
+        if comm.get_world_size() > 1 and isinstance(model, torch.nn.Module):
             for buffer in model.buffers():
                 distributed.broadcast(buffer, src=0)
         return drop_undefined(super().test(cfg, model, evaluators))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from tabulate import tabulate
 
+from ..data import evaluation_file
 from .submission import SubmissionEvaluator
 
 logger = logging.getLogger(__name__)
@@ -53,13 +54,14 @@ def build_evaluator(
         detections_per_image: how many a detector keeps. COCO's AP counts the best 100 of an image;
             where more are kept, all of them count.
     """
-    evaluator = VFNetEvaluator(
-        dataset_name,
-        output_dir=output_dir,
-        max_dets_per_image=max(_COCO_DETECTIONS, detections_per_image),
-        # Ground truth that an earlier run left there may be another by now.
-        allow_cached_coco=False,
-    )
+    with evaluation_file(dataset_name):
+        evaluator = VFNetEvaluator(
+            dataset_name,
+            output_dir=output_dir,
+            max_dets_per_image=max(_COCO_DETECTIONS, detections_per_image),
+            # Ground truth that an earlier run left there may be another by now.
+            allow_cached_coco=False,
+        )
     if evaluator.has_annotations:
         return evaluator
     return SubmissionEvaluator(
@@ -176,7 +178,7 @@ def _scores_of_nothing(counts: GroundTruthCounts, names: Mapping[int, str]) -> d
 
 
 def _table(what: str, scores: Sequence[Score]) -> str:
-    rows = [(score.name, score.num_gt, _words(what, score)) for score in scores]
+    rows = [(score.name.replace("|", "\\|"), score.num_gt, _words(what, score)) for score in scores]
     height = math.ceil(len(rows) / (3 if len(rows) > _LONG_TABLE else 1))
     columns = [rows[start : start + height] for start in range(0, len(rows), height)]
     lines = [chain(*line) for line in zip_longest(*columns, fillvalue=("", "", ""))]

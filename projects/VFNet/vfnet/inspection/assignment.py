@@ -88,7 +88,7 @@ def find_assignment(
         points, strides, number, unit = model.points(features), model.strides, 1, "locations"
     location, gt_index = targets.index // number, _learnt(targets, gt)
     sizes = level_sizes(features)
-    level = level_numbers(sizes, points.device)[location]
+    level = level_numbers([height * width for height, width in sizes], points.device)[location]
     levels = [
         Level(name, stride, size, points[location[level == i]].cpu(), gt_index[level == i].cpu())
         for i, (name, stride, size) in enumerate(zip(model.head_in_features, strides, sizes))

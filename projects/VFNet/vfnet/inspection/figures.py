@@ -37,7 +37,8 @@ def write_figure(path: str | Path, figure: Figure) -> None:
 
 def plain(text: str) -> str:
     """Text that Matplotlib draws as it is: names are data, neither formulas nor lines."""
-    return " ".join(text.split()).replace("$", r"\$")
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return shown.replace("$", r"\$")
 
 
 def show_picture(axes: Axes, image: np.ndarray, faded: float = 0.0) -> None:

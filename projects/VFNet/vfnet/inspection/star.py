@@ -89,7 +89,7 @@ def find_stars(model: LocationDetector, item: dict[str, Any]) -> Stars:
     (candidates,) = model.choose(images, features, scores, boxes)
     found = model.suppress(candidates, images.image_sizes[0])
 
-    (limit,) = model.box_limits(images)
+    limit = [side - model.box_margin for side in images.image_sizes[0]]
     clipped = boxes.clamp(min=0).minimum(boxes.new_tensor(limit).flip(0).repeat(2))
     location = origins(
         found.pred_boxes.tensor, scores[:, found.pred_classes].T, clipped
@@ -97,7 +97,7 @@ def find_stars(model: LocationDetector, item: dict[str, Any]) -> Stars:
     read_at, first_boxes, refined = _points_and_boxes(model, predictions, at)
     height, width = images.image_sizes[0]
     scale = at.new_tensor([item.get("width", width) / width, item.get("height", height) / height])
-    levels = level_numbers(level_sizes(features), at.device)
+    levels = level_numbers(model.level_counts(features), at.device)
     return Stars(
         found.pred_boxes.tensor * scale.repeat(2),
         found.scores,

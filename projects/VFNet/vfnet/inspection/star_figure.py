@@ -33,7 +33,7 @@ def draw_stars(
         names: of the classes. level_names: of the levels, such as "p3".
     """
     number = len(stars.scores)
-    columns = min(COLUMNS, number)
+    columns = min(COLUMNS, math.ceil(number / 2))
     rows = max(2, math.ceil(number / columns))
     height, width = image.shape[:2]
     overview = min(2 * COLUMNS, max(1.0, 2 * width / height))  # in cells

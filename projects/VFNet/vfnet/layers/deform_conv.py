@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 from torchvision.ops import deform_conv2d
 
+from ..utils.precision import without_autocast
 from .fast_conv import folded_norm
 from .gather_conv import finite_offsets, gather_convolution, sampling_points
 
@@ -30,10 +31,10 @@ class _AnyDevice(nn.Module):
             out = out if bias is None else out + bias[:, None, None]
         else:
             # Half precision would move the samples.
-            with torch.autocast(x.device.type, enabled=False):
+            with without_autocast(x.device.type):
                 out = deform_conv2d(
                     x.float(),
-                    finite_offsets(offset, *x.shape[-2:]),
+                    finite_offsets(offset),
                     weight,
                     bias,
                     stride=self.stride,

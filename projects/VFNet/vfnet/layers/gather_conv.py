@@ -19,18 +19,19 @@ from torch.nn import functional as F
 # (benchmarks/star_deform_conv.py); elsewhere they are bounded.
 LOCATIONS_AT_ONCE = 1024
 LOCATIONS_AT_ONCE_ELSEWHERE = 65536
+# Cells; more than any map has, and few enough for a 32-bit index.
+FARTHEST = 2.0**20
 # Each part's gradient of the map is as large as the map: backward takes fewer, larger parts.
 BACKWARD_FACTOR = 2
 
 
-def finite_offsets(offset: Tensor, height: int, width: int) -> Tensor:
-    """Replace NaN, infinite and huge offsets by one that still points outside the map, float32.
+def finite_offsets(offset: Tensor) -> Tensor:
+    """Replace NaN, infinite and huge offsets by one that still points outside any map, float32.
 
     A sample outside reads 0 and passes no gradient, so the result does not change, but no index
     overflows and no gradient becomes NaN.
     """
-    limit = 4.0 * max(height, width) + 64.0
-    return offset.float().nan_to_num(nan=limit).clamp(-limit, limit)
+    return offset.float().nan_to_num(nan=FARTHEST).clamp(-FARTHEST, FARTHEST)
 
 
 class SamplingPoints(NamedTuple):
@@ -63,7 +64,7 @@ def sampling_points(
     n, _, out_height, out_width = offset.shape
     height, width = map_size or (out_height, out_width)
     device = offset.device
-    offset = finite_offsets(offset, height, width)
+    offset = finite_offsets(offset)
     dy, dx = offset.view(n, 9, 2, out_height, out_width).permute(2, 0, 3, 4, 1)  # (N, H, W, 9) each
     tap = torch.arange(9, device=device)
     y = dy + (torch.arange(out_height, device=device)[:, None, None] * stride + tap // 3 - 1)

@@ -2,7 +2,8 @@
 
 Nine points of a location's box - centre, corners and middles of the sides - are read by a 3x3
 deformable convolution. Detectron2's kernel does that on CUDA in float32. Elsewhere (CPU, autocast,
-export, other devices) `gather_convolution` takes the same sum.
+other devices) `gather_convolution` takes the same sum, and in a graph that `torch.export` takes it
+is torchvision's `deform_conv2d`, the one operation that other runtimes know.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from detectron2 import _C
 from detectron2.layers import ModulatedDeformConv
 from torch import Tensor
+from torchvision.ops import deform_conv2d
 
 from .gather_conv import SamplingPoints, finite_offsets, gather_convolution, sampling_points
 
@@ -77,6 +79,15 @@ def kernel_runs(x: Tensor) -> bool:
     return not (torch.is_autocast_enabled() or exporting)
 
 
+def shared_samples(x: Tensor, offset: Tensor) -> SamplingPoints | None:
+    """What the star convolutions of a level x, which read at the same points, can share.
+
+    None where they take the offsets themselves.
+    """
+    takes_offsets = torch.compiler.is_exporting() or kernel_runs(x)
+    return None if takes_offsets else sampling_points(offset)
+
+
 class StarDeformConv(ModulatedDeformConv):
     """3x3 deformable convolution at the star's points, without modulation and without bias."""
 
@@ -86,11 +97,14 @@ class StarDeformConv(ModulatedDeformConv):
     def forward(self, x: Tensor, offset: Tensor, points: SamplingPoints | None = None) -> Tensor:
         """Convolve x (N, C, H, W) at `offset` (N, 18, H, W) -> (N, Cout, H, W).
 
-        `points`, from `sampling_points(offset)`, lets the two star convolutions of a level share
-        their samples; where it is None and needed, it is found from `offset`.
+        `points`, from `shared_samples`, lets the two star convolutions of a level share their
+        samples; where it is None and needed, it is found from `offset`.
         """
+        if torch.compiler.is_exporting():
+            out = deform_conv2d(x, finite_offsets(offset), self.weight, padding=1)
+            return out if self.activation is None else self.activation(out)
         if x.numel() == 0 or kernel_runs(x):
-            offset = finite_offsets(offset, *x.shape[-2:])
+            offset = finite_offsets(offset)
             modulation = offset.new_ones(x.shape[0], 9, *x.shape[-2:])
             return super().forward(x.contiguous(), offset.contiguous(), modulation)
         out = gather_convolution(x, points or sampling_points(offset), self.weight)

@@ -11,9 +11,9 @@ def level_sizes(levels: list[Tensor]) -> list[tuple[int, int]]:
     return [(level.shape[-2], level.shape[-1]) for level in levels]
 
 
-def level_numbers(sizes: list[tuple[int, int]], device: torch.device) -> Tensor:
-    """The level of each location of all levels of these (H, W) -> (R,) int64, ascending from 0."""
-    return torch.cat([torch.full((h * w,), i, device=device) for i, (h, w) in enumerate(sizes)])
+def level_numbers(counts: Sequence[int], device: torch.device) -> Tensor:
+    """The level of each location, of `counts` a level -> (R,) int64, ascending from 0."""
+    return torch.cat([torch.full((count,), i, device=device) for i, count in enumerate(counts)])
 
 
 def flatten_levels(levels: list[Tensor]) -> Tensor:

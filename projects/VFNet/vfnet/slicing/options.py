@@ -1,6 +1,6 @@
 """How pictures are cut, and how what is found in their slices is merged. No SAHI in here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from detectron2.config import CfgNode
@@ -59,6 +59,10 @@ class Slicing:
                 "expected a threshold for merging slices above 0 and at most 1, "
                 f"got {self.threshold}"
             )
+
+    def with_threshold(self, threshold: float | None) -> "Slicing":
+        """Return these with this threshold where they have none."""
+        return self if self.threshold is not None else replace(self, threshold=threshold)
 
 
 def slicing_of(cfg: CfgNode) -> Slicing | None:

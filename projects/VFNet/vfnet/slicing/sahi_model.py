@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from detectron2.layers import batched_nms
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
@@ -28,7 +29,8 @@ from sahi.postprocess.backends import (  # noqa: E402
     get_postprocess_backend,
     set_postprocess_backend,
 )
-from sahi.predict import get_sliced_prediction  # noqa: E402
+from sahi.postprocess.combine import PostprocessPredictions  # noqa: E402
+from sahi.predict import POSTPROCESS_NAME_TO_CLASS, get_sliced_prediction  # noqa: E402
 from sahi.prediction import ObjectPrediction  # noqa: E402
 from sahi.utils.compatibility import (  # noqa: E402
     fix_full_shape_list,
@@ -156,7 +158,7 @@ def predict_slices(
             overlap_height_ratio=slicing.overlap,
             overlap_width_ratio=slicing.overlap,
             perform_standard_pred=slicing.full_picture,
-            postprocess_type=slicing.merge.replace("_", "").upper(),
+            postprocess_type=_merge_name(slicing),
             postprocess_match_metric=slicing.metric.upper(),
             postprocess_match_threshold=slicing.threshold,
             # SAHI would take NMS by IoU wherever the model's threshold is low.
@@ -165,6 +167,33 @@ def predict_slices(
             verbose=0,
         )
     return to_instances(result.object_prediction_list, image.shape[:2])
+
+
+class DetectorNMS(PostprocessPredictions):
+    """Class by class, the suppression that the detectors have themselves.
+
+    SAHI's own compares all detections of a class with each other: of 20,000, as low thresholds give
+    them, in gigabytes.
+    """
+
+    def __call__(self, predictions: list[ObjectPrediction]) -> list[ObjectPrediction]:
+        """Keep what no better detection of its class overlaps."""
+        boxes = torch.tensor([p.bbox.to_xyxy() for p in predictions], dtype=torch.float32)
+        scores = torch.tensor([p.score.value for p in predictions], dtype=torch.float32)
+        classes = torch.tensor([p.category.id for p in predictions])
+        kept = batched_nms(boxes, scores, classes, self.match_threshold)
+        return [predictions[index] for index in kept.tolist()]
+
+
+# By name is how `get_sliced_prediction` takes it.
+_DETECTOR_NMS = "VFNET_NMS"
+POSTPROCESS_NAME_TO_CLASS[_DETECTOR_NMS] = DetectorNMS
+
+
+def _merge_name(slicing: Slicing) -> str:
+    if (slicing.merge, slicing.metric) == ("nms", "iou"):
+        return _DETECTOR_NMS
+    return slicing.merge.replace("_", "").upper()
 
 
 def to_instances(found: Sequence[ObjectPrediction], image_size: tuple[int, int]) -> Instances:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,26 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def write_folder_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give an empty folder whose files move into `folder` when the block ends without an exception.
+
+    They replace files of the same names; .json files, which describe the others, come last. What is
+    written is removed after an exception.
+    """
+    target = Path(folder)
+    aside = target / f".{os.getpid()}.{uuid.uuid4().hex}.tmp"
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        for file in sorted(aside.iterdir(), key=lambda file: (file.suffix == ".json", file.name)):
+            with open(file, "rb") as stream:
+                os.fsync(stream.fileno())
+            os.replace(file, target / file.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def is_special_file(path: str | os.PathLike[str]) -> bool:

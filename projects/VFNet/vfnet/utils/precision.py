@@ -1,5 +1,7 @@
 """What a network computes in where its layers allow it: a name of the config to autocast's type."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from ..errors import UserError
@@ -22,6 +24,13 @@ def autocast_type(key: str, name: str, device_type: str) -> torch.dtype | None:
     if device_type == "cpu" and name == "float16":
         raise UserError(f"{key} float16 needs a GPU; on a CPU set {key} bfloat16")
     return PRECISIONS[name]
+
+
+def without_autocast(device_type: str) -> AbstractContextManager:
+    """Within it layers compute in what they are given. Exported graphs, float32 anyway, lack it."""
+    if torch.compiler.is_exporting():
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def slow_precision(key: str, name: str, device_type: str) -> str:

@@ -12,6 +12,8 @@ _KNOWN: list[tuple[str, type[Warning], str]] = [
     (r"`broadcast_buffers` is deprecated", FutureWarning, r"detectron2\.engine\.defaults"),
     # Its anchors.
     (r"torch\.meshgrid: in an upcoming release", UserWarning, r"torch\.functional"),
+    # Of pictures above half of INPUT.MAX_PIXELS, which are allowed.
+    (r"Image size .* exceeds limit", Warning, r"PIL\.Image"),
 ]
 
 

@@ -1,5 +1,11 @@
 """Names are data: how they are written and shown, whatever they hold."""
 
+import re
+import unicodedata
+
+# Control characters, halves of surrogate pairs, line and paragraph separators.
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+
 
 def as_utf8(name: str) -> str:
     r"""Return a name that can be encoded: bytes of a file name that are not UTF-8 become `\xe4`."""
@@ -12,6 +18,16 @@ def printable(text: str) -> str:
     So no name of a file or a class writes lines of its own, or moves a terminal's cursor.
     """
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def one_line(text: str) -> str:
+    """Return a text `printable` in one line: line ends become spaces."""
+    return printable(re.sub(r"\s*[\r\n]+\s*", " ", text))
+
+
+def is_name(text: str) -> bool:
+    """Whether a line of text can hold this as it is, be it written or shown."""
+    return not any(unicodedata.category(character) in _UNPRINTABLE for character in text)
 
 
 def _escaped(character: str) -> str:

@@ -145,6 +145,7 @@ def _show(
         nothing = gr.update(value=None, interactive=False)
         return None, _WELCOME if found is None else found.message, nothing, nothing
     upload = found.request.upload
+    assert upload is not None, "what was found was found in a picture"
     files = Path(mkdtemp(dir=folder)) / f"{upload.stem}_detections"
     drawn = draw(found, score, with_stars)
     large = drawn.shape[0] * drawn.shape[1] > _LARGE_PICTURE

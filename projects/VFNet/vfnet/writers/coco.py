@@ -9,9 +9,9 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from detectron2.structures import Instances
-from detectron2.utils.file_io import PathManager
 
-from ..data.checks.coco_json import check_coco_file
+from ..data.checks.coco_json import check_coco_content
+from ..data.datasets.coco_file import empty_parents, read_coco_file, without_categories
 from ..errors import UserError
 from ..evaluation.submission import ImageDetections, coco_entries
 from ..utils.files import write_aside
@@ -43,18 +43,19 @@ def read_coco_ids(json_file: str, class_names: Sequence[str]) -> CocoIds:
     """Read the ids of a data set in COCO's format.
 
     Raises:
-        UserError: it is none (`check_coco_file`), or a class has no category of its name.
+        UserError: it is none (`read_coco_file`, `check_coco_content`), or a class has no category
+            of its name.
     """
-    by_name = {name: index for index, name in check_coco_file(json_file).items()}
+    content = read_coco_file(json_file).content
+    content = without_categories(content, empty_parents([content], class_names))
+    by_name = {name: index for index, name in check_coco_content(json_file, content).items()}
     missing = [name for name in class_names if name not in by_name]
     if missing:
         raise UserError(
             f"{json_file} has no category for {len(missing)} of {len(class_names)} classes, "
             f"the first {printable(missing[0])!r}: give the json of the same classes"
         )
-    with PathManager.open(json_file, "rb") as stream:
-        images = json.load(stream)["images"]
-    image_ids = {image["file_name"]: image["id"] for image in images}
+    image_ids = {image["file_name"]: image["id"] for image in content["images"]}
     return CocoIds([by_name[name] for name in class_names], image_ids)
 
 

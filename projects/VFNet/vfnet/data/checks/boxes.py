@@ -35,8 +35,8 @@ def clean_boxes(records: Sequence[Record], strict: bool = False) -> list[Record]
         UserError: a box that is not finite or has a negative side, always; with `strict` any box
             that would be left out or clipped; a record without width and height; another bbox_mode.
     """
-    cleaned, findings = _inspect(records)
-    message = _describe(findings, "left out", "clipped")
+    cleaned, findings = inspect_boxes(records)
+    message = describe_findings(findings, "left out", "clipped")
     if message and strict:
         raise UserError(
             f"DATASETS.STRICT: {message}. Fix the annotations, or set DATASETS.STRICT False to "
@@ -55,8 +55,8 @@ def describe_bad_boxes(records: Sequence[Record], strict: bool = False) -> str:
     Raises:
         UserError: as `clean_boxes`.
     """
-    message = _describe(
-        _inspect(records)[1],
+    message = describe_findings(
+        inspect_boxes(records)[1],
         "that no detection matches, which COCO's evaluation counts",
         "which COCO's evaluation does not clip",
     )
@@ -68,8 +68,14 @@ def describe_bad_boxes(records: Sequence[Record], strict: bool = False) -> str:
     return message
 
 
-def _inspect(records: Sequence[Record]) -> tuple[list[Record], Findings]:
-    """Return the records with usable boxes, and what was found wrong with the others."""
+def inspect_boxes(records: Sequence[Record]) -> tuple[list[Record], Findings]:
+    """Return the records with usable boxes, and what was found wrong with the others.
+
+    The kinds of findings are "empty", "outside" and "protruding".
+
+    Raises:
+        UserError: as `clean_boxes`, without `strict`.
+    """
     findings: Findings = defaultdict(list)
     cleaned = [_clean_record(record, findings) for record in records]
     if invalid := findings["invalid"]:
@@ -80,7 +86,8 @@ def _inspect(records: Sequence[Record]) -> tuple[list[Record], Findings]:
     return cleaned, findings
 
 
-def _describe(findings: Findings, left_out_how: str, clipped_how: str) -> str:
+def describe_findings(findings: Findings, left_out_how: str, clipped_how: str) -> str:
+    """Say what `inspect_boxes` found, and what becomes of it; "" for nothing."""
     parts = []
     empty, outside, protruding = (findings[kind] for kind in ("empty", "outside", "protruding"))
     if left_out := empty + outside:
@@ -126,6 +133,17 @@ def _clean_annotation(annotation: dict, record: Record, findings: Findings) -> d
     if max(abs(a - b) for a, b in zip(clipped, box)) > _TOLERANCE:
         findings["protruding"].append(name)
     return {**annotation, "bbox": list(clipped), "bbox_mode": BoxMode.XYXY_ABS}
+
+
+def describe_nothing(names: Sequence[str], records: Sequence[Record]) -> str:
+    """Say why no box of the data sets can be learned from, where none can."""
+    boxes = sum(len(record["annotations"]) for record in records)
+    objects = sum(len(objects_of(record)) for record in records)
+    return (
+        f"No image of {', '.join(names)} has a usable box: of {boxes} boxes {boxes - objects} are "
+        f"crowds (iscrowd 1), which are not learned, and {objects} are empty or outside their "
+        "image. Fix the annotations"
+    )
 
 
 def objects_of(record: Record) -> list[dict[str, Any]]:

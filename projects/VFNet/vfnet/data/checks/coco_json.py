@@ -1,35 +1,32 @@
-"""Is a json file what COCO's detection format asks for? Read as plain data, before it is used."""
+"""Is the content of a json file what COCO's detection format asks for? Checked as plain data."""
 
-import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from detectron2.utils.file_io import PathManager
-
 from ...errors import UserError
-from ...utils.files import is_special_file
+from ...utils.text import is_name
 from .report import name_first
 
+_UNPRINTABLE = "control characters or halves of characters"
 
-def check_coco_file(json_file: str) -> dict[int, str]:
-    """Check a json file in COCO's detection format.
 
-    "annotations" may be absent (a test set). Crowds are checked as all annotations are. What only
-    COCO's evaluation needs is for `check_evaluable`.
+def check_coco_content(json_file: str, content: dict[str, Any]) -> dict[int, str]:
+    """Check the content of a json file in COCO's detection format, as `read_coco_file` returns it.
+
+    "annotations" may be absent (a test set). Crowds are checked as all annotations are.
 
     Returns:
         the categories, `{id: name}`, sorted by id.
 
     Raises:
-        UserError: the file cannot be read, is not of that format, or holds items that cannot be
-            right: ids used twice, references to nothing, boxes that are not four finite numbers
-            or have a negative side, "iscrowd" that is neither 0 nor 1. All items of one kind are
-            counted, the first ten named.
+        UserError: it holds items that cannot be right: ids used twice, references to nothing,
+            names that no line of text can hold, boxes that are not four finite numbers or have a
+            negative side, "iscrowd" that is neither 0 nor 1. All items of one kind are counted,
+            the first ten named.
     """
-    content = _read(json_file)
     images, categories = content["images"], content["categories"]
     annotations = content.get("annotations", [])
     if not images or not categories:
@@ -43,67 +40,14 @@ def check_coco_file(json_file: str) -> dict[int, str]:
     return dict(sorted(names.items()))
 
 
-def check_evaluable(name: str, records: Sequence[dict[str, Any]]) -> None:
-    """Check that a data set holds what COCO's evaluation reads and training does without.
-
-    Args:
-        name: of the data set, for the message.
-        records: dataset dicts that `register_coco_format` registered; their annotations carry
-            "id" and "area".
-
-    Raises:
-        UserError: annotations without an area or without "iscrowd", or with the id 0, which COCO's
-            evaluation takes for "matched to nothing". All are counted, the first ten named.
-    """
-    requirements: dict[str, Callable[[dict], bool]] = {
-        'an "area" that is a finite number of 0 or more (for boxes: width x height)': (
-            lambda a: _is_number(a.get("area")) and a["area"] >= 0
-        ),
-        '"iscrowd" (0 or 1)': lambda a: "iscrowd" in a,
-        "an id other than 0": lambda a: a["id"] != 0,
-    }
-    for lacking, is_met in requirements.items():
-        bad = [
-            f"id {annotation['id']} ({record['file_name']}, area {annotation.get('area')})"
-            for record in records
-            for annotation in record["annotations"]
-            if not is_met(annotation)
-        ]
-        if bad:
-            raise UserError(
-                f"{name}: {len(bad)} annotations lack {lacking}, without which COCO's evaluation "
-                f"goes wrong: {name_first(bad)}. Add it to the json file, or take {name} out of "
-                "DATASETS.TEST"
-            )
-
-
-def _read(json_file: str) -> dict[str, Any]:
-    if is_special_file(json_file):
-        raise UserError(f"{json_file} is no regular file")
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number that a float holds."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
     try:
-        with PathManager.open(json_file, "r") as file:
-            content = json.load(file)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{json_file} is not there. DATASETS.COCO_FORMAT wants [name, json file, folder of "
-            "the images], with paths that are absolute or relative to the working directory"
-        ) from error
-    except OSError as error:
-        raise UserError(f"{json_file} cannot be read: {error}") from error
-    except ValueError as error:  # not json, or not text
-        raise UserError(f"{json_file} is not a whole json file: {error}") from error
-
-    for key in ("images", "categories"):
-        if not isinstance(content, dict) or key not in content:
-            raise UserError(
-                f'{json_file} has no "{key}": expected COCO\'s detection format, one object with '
-                '"images", "annotations" and "categories"'
-            )
-    for key in ("images", "categories", "annotations"):
-        items = content.get(key, [])
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise UserError(f'{json_file}: "{key}" has to be a list of objects')
-    return content
+        return math.isfinite(value)
+    except OverflowError:  # an integer of 400 digits
+        return False
 
 
 def _check_categories(json_file: str, categories: list[dict]) -> None:
@@ -113,6 +57,7 @@ def _check_categories(json_file: str, categories: list[dict]) -> None:
         lambda c: not (_is_integer(c.get("id")) and isinstance(c.get("name"), str)),
     )
     refuse("with an id that another category has", _is_repeated(categories, "id"))
+    refuse(f"whose name holds {_UNPRINTABLE}", lambda c: not is_name(c["name"]))
     refuse("with a name that another category has", _is_repeated(categories, "name"))
 
 
@@ -122,6 +67,7 @@ def _check_images(json_file: str, images: list[dict]) -> None:
         "without an integer id and a file_name",
         lambda i: not (_is_integer(i.get("id")) and _is_name(i.get("file_name"))),
     )
+    refuse(f"whose file_name holds {_UNPRINTABLE}", lambda i: not is_name(i["file_name"]))
     refuse("with an id that another image has", _is_repeated(images, "id"))
     refuse(
         "whose width and height are not positive integers",
@@ -184,10 +130,6 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
@@ -196,7 +138,7 @@ def _is_box(box: Any) -> bool:
     return (
         isinstance(box, list)
         and len(box) == 4
-        and all(map(_is_number, box))
+        and all(map(is_number, box))
         and box[2] >= 0
         and box[3] >= 0
     )

@@ -6,7 +6,6 @@ from typing import Any
 
 from ...errors import UserError
 from .boxes import describe_bad_boxes
-from .coco_json import check_evaluable
 from .duplicates import describe_repeated, describe_shared, picture_keys
 from .oddities import describe_crowds, describe_excess, describe_unit
 from .pictures import check_images
@@ -33,18 +32,16 @@ def check_own_data(
         one line for each thing that is allowed and probably not meant.
 
     Raises:
-        UserError: pictures or annotations that cannot be used (`check_images`, `check_evaluable`);
-            with `strict` also bad boxes to test on (`describe_bad_boxes`; those to train on:
-            `clean_boxes`), boxes in another unit than pixels, and pictures that have several
-            records or are both trained and tested on.
+        UserError: pictures that cannot be used (`check_images`); with `strict` also bad boxes to
+            test on (`describe_bad_boxes`; those to train on: `clean_boxes`), boxes in another unit
+            than pixels, and pictures that have several records or are both trained and tested on.
     """
-    for records in loaded.values():
-        check_images(records)
     lines = []
+    for name, records in loaded.items():
+        lines += _named(name, check_images(records))
     trained = {name: loaded[name] for name in train if name in loaded}
     tested = {name: loaded[name] for name in test if name in loaded}
     for name, records in tested.items():
-        check_evaluable(name, records)
         if not any(record["annotations"] for record in records):
             lines.append(
                 f"{name} has no annotations, so no AP will be computed: its detections are "

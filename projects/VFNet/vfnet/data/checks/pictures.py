@@ -1,10 +1,11 @@
-"""Are the pictures of a data set there, of the size that its records say, and of 8 bits?"""
+"""Are the pictures of a data set there, of the size that their records say, and of 8 bits?"""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.data.detection_utils import read_image
@@ -20,11 +21,38 @@ DECODE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 # Opening a file is waiting, most of all on network drives.
 _THREADS = 16
-# Exif orientations that swap width and height.
-_TURNED = (5, 6, 7, 8)
+# Exif orientations other than 1, upright; from 5 on they swap width and height.
+_TURNED, _SWAPPED = range(2, 9), range(5, 9)
 
 
-def check_images(records: list[dict[str, Any]]) -> None:
+class PictureError(UserError):
+    """A picture that cannot be used; `kind` says why in a word or two, for counting."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Inspection(NamedTuple):
+    """What the headers of a data set's pictures say."""
+
+    problems: list[PictureError]
+    turned: list[str]  # names of pictures with an exif orientation other than upright
+
+
+def limit_pixels(max_pixels: int) -> None:
+    """Refuse larger pictures in this process from now on: INPUT.MAX_PIXELS.
+
+    Raises:
+        UserError: it is no positive integer.
+    """
+    if not isinstance(max_pixels, int) or max_pixels < 1:
+        raise UserError(f"INPUT.MAX_PIXELS has to be a positive integer; got {max_pixels!r}")
+    # Pillow refuses what has more than twice its own limit.
+    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
+
+
+def check_images(records: Sequence[dict[str, Any]]) -> str:
     """Check that the picture of every record is usable (`picture_size`) and as large as it says.
 
     Only headers are read; a picture that is truncated behind its header shows when it is decoded.
@@ -32,34 +60,55 @@ def check_images(records: list[dict[str, Any]]) -> None:
     Args:
         records: dataset dicts of Detectron2.
 
+    Returns:
+        how many pictures are turned by their exif data; "" for none.
+
     Raises:
         UserError: all bad pictures are counted, the first ten named.
     """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        problems = [problem for problem in pool.map(_find_problem, records) if problem]
+    problems, turned = inspect_pictures(records)
     if problems:
-        raise UserError(
-            f"{len(problems)} of {len(records)} pictures cannot be used: {name_first(problems)}. "
-            "Fix the files, or take the images out of the data set"
-        )
+        raise UserError(describe_problems(problems, len(records)))
+    return describe_turned(turned)
+
+
+def inspect_pictures(records: Sequence[dict[str, Any]], decode: bool = False) -> Inspection:
+    """Read the headers of the pictures of dataset dicts; with `decode` all their pixels too."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(lambda record: _inspect(record, decode), records))
+    return Inspection(
+        [item for item in found if isinstance(item, PictureError)],
+        [str(r["file_name"]) for r, item in zip(records, found) if item in _TURNED],
+    )
+
+
+def describe_problems(problems: Sequence[PictureError], count: int) -> str:
+    """Say which of `count` pictures cannot be used."""
+    named = name_first([str(problem) for problem in problems])
+    return (
+        f"{len(problems)} of {count} pictures cannot be used: {named}. Fix the files, or take the "
+        "images out of the data set"
+    )
+
+
+def describe_turned(names: Sequence[str]) -> str:
+    """Say which pictures have an exif orientation; "" for none."""
+    if not names:
+        return ""
+    return (
+        f"{len(names)} pictures are stored turned or mirrored and shown upright by their EXIF "
+        "orientation. They are read upright, so their boxes have to be those of the upright "
+        f"picture: {name_first(names)}"
+    )
 
 
 def picture_size(file_name: str) -> tuple[int, int]:
     """Return (width, height) of a picture as Detectron2 reads it: exif orientation applied.
 
     Raises:
-        UserError: the file is missing or has no picture's header; as `open_picture`.
+        PictureError: the file is missing or has no picture's header; as `open_picture`.
     """
-    try:
-        with open_picture(file_name) as image:
-            width, height = image.size
-            return (height, width) if _is_turned(image) else (width, height)
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise UserError(f"{file_name} is not there") from error
-    except DECODE_ERRORS as error:
-        raise UserError(f"{file_name} cannot be read as a picture ({error})") from error
+    return _read_header(file_name)[0]
 
 
 def read_picture(file_name: str, image_format: str = "BGR") -> np.ndarray:
@@ -85,12 +134,13 @@ def open_picture(file_name: str) -> Iterator[Image.Image]:
     or cut their lower bits off. 16-bit colour of PPM and JPEG 2000 passes: these say their range.
 
     Raises:
-        UserError: more bits than 8; not a regular file, as a pipe that may never end.
+        PictureError: more bits than 8; more pixels than `limit_pixels` allows; not a regular file,
+            as a pipe that may never end.
         DECODE_ERRORS: the file is missing or has no picture's header.
     """
     if is_special_file(file_name):
-        raise UserError(f"{file_name} is no regular file")
-    with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
+        raise PictureError("unreadable", f"{file_name} is no regular file")
+    with PathManager.open(file_name, "rb") as file, _open(file, file_name) as image:
         check_depth(image, file_name)
         yield image
 
@@ -98,11 +148,24 @@ def open_picture(file_name: str) -> Iterator[Image.Image]:
 def check_depth(image: Image.Image, name: str) -> None:
     """Raise a UserError, which calls the picture `name`, for more than 8 bits a channel."""
     if mode := _deep_mode(image):
-        raise UserError(
+        raise PictureError(
+            "16 bits",
             f"{name} has pixels of mode {mode}, where 8 bits a channel are expected: "
             "convert all such pictures to 8 bits by one rule, for example "
-            "numpy.uint8(pixels / 257) where their range is 0 to 65535"
+            "numpy.uint8(pixels / 257) where their range is 0 to 65535",
         )
+
+
+def _open(file: Any, name: str) -> Image.Image:
+    try:
+        return Image.open(file)
+    except Image.DecompressionBombError as error:
+        pixels, limit = re.findall(r"\d+", str(error))[:2]
+        raise PictureError(
+            "too large",
+            f"{name} has {pixels} pixels, and INPUT.MAX_PIXELS is {limit}: raise it where "
+            "the memory suffices, or cut such pictures into slices",
+        ) from None
 
 
 def _deep_mode(image: Image.Image) -> str:
@@ -116,22 +179,49 @@ def _deep_mode(image: Image.Image) -> str:
     return raw if isinstance(raw, str) and ";16" in raw else ""
 
 
-def _find_problem(record: dict[str, Any]) -> str | None:
+def _inspect(record: dict[str, Any], decode: bool) -> PictureError | int:
+    """What is wrong with a record's picture, else its exif orientation."""
     try:
-        size = picture_size(record["file_name"])
-    except UserError as error:
-        return str(error)
+        size, orientation = _read_header(record["file_name"], decode)
+    except PictureError as error:
+        return error
     expected = (record.get("width", size[0]), record.get("height", size[1]))
     if size == expected:
-        return None
-    return (
+        return orientation
+    text = (
         f"{os.fspath(record['file_name'])} is {size[0]}x{size[1]}, "
         f"its record says {expected[0]}x{expected[1]}"
     )
+    if orientation in _SWAPPED:
+        text += (
+            f" (its EXIF orientation {orientation} swaps the sides of the {size[1]}x{size[0]} that "
+            "are stored; pictures are read upright, as viewers show them. If the boxes belong to "
+            "the upright picture, correct the record; if to the stored one, remove the orientation "
+            "from the file, for example by exiftool -Orientation= FILE)"
+        )
+    return PictureError("of another size", text)
 
 
-def _is_turned(image: Image.Image) -> bool:
+def _read_header(file_name: str, decode: bool = False) -> tuple[tuple[int, int], int]:
+    """Return (width, height) of a picture once upright, and its exif orientation (1: upright)."""
+    try:
+        with open_picture(file_name) as image:
+            orientation = _orientation(image)
+            width, height = image.size
+            if decode:
+                image.load()
+            return ((height, width) if orientation in _SWAPPED else (width, height)), orientation
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise PictureError("missing", f"{file_name} is not there") from error
+    except DECODE_ERRORS as error:
+        text = f"{file_name} cannot be read as a picture ({error})"
+        raise PictureError("unreadable", text) from error
+
+
+def _orientation(image: Image.Image) -> int:
     # A PNG's exif may follow its pixels: looking for it would decode the picture.
     if image.format == "PNG" and "exif" not in image.info:
-        return False
-    return image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+        return 1
+    return image.getexif().get(ExifTags.Base.Orientation, 1)

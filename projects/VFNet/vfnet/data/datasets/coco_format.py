@@ -4,23 +4,23 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
-from detectron2.utils.file_io import PathManager
 
 from ...config import DEFAULT_NUM_CLASSES, detector_key, detector_node
 from ...errors import UserError
-from ..checks.coco_json import check_coco_file
+from ..checks.coco_json import check_coco_content
 from ..checks.datasets import is_there
+from ..checks.report import name_first
+from .coco_file import CocoFile, complete, empty_parents, read_coco_file, without_categories
+from .picture_names import find_pictures
 
 logger = logging.getLogger(__name__)
-
-# What a box is made of, in the json file.
-_BOX_KEYS = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 
 
 class CocoFormatEntry(NamedTuple):
@@ -35,17 +35,18 @@ def register_coco_format(cfg: CfgNode) -> None:
     """Register the data sets of DATASETS.COCO_FORMAT and take their classes into the config.
 
     Each gets `thing_classes`, `thing_dataset_id_to_contiguous_id`, `json_file`, `image_root` and
-    `evaluator_type` at once; its records are loaded when they are asked for. To register the same
-    again does nothing. NUM_CLASSES is replaced where it is 80, the default, and CLASS_NAMES where
+    `evaluator_type` at once; its records are loaded when they are asked for. What exporters leave
+    out or add is put right in memory: `repairs_of` says what. To register the same again does
+    nothing. NUM_CLASSES is replaced where it is 80, the default, and CLASS_NAMES where
     it is empty; nothing is registered or changed if anything below is wrong.
 
     An entry that neither DATASETS.TRAIN nor TEST names is left out where its json file is absent.
 
     Raises:
         UserError: a malformed entry; a name that belongs to other files; a bad json file
-            (`check_coco_file`); categories that differ between the entries that DATASETS.TRAIN
-            and TEST use (between all entries if they use none); NUM_CLASSES or CLASS_NAMES that
-            differ from the categories.
+            (`read_coco_file`, `check_coco_content`); categories that differ between the entries
+            that DATASETS.TRAIN and TEST use (between all entries if they use none); NUM_CLASSES or
+            CLASS_NAMES that differ from the categories.
     """
     _register_entries(cfg, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
 
@@ -64,19 +65,23 @@ def _register_entries(cfg: CfgNode, named: Collection[str]) -> None:
     ]
     if not entries:
         return
-    categories = {}
     for entry in entries:
         _check_name_is_free(entry)
-        categories[entry.name] = check_coco_file(entry.json_file)
+    files = {entry.name: read_coco_file(entry.json_file) for entry in entries}
+    used = [name for name in files if name in named] or list(files)
+    left_out = _empty_parents(cfg, files, used)
+    categories = {}
+    for entry in entries:
+        content = without_categories(files[entry.name].content, left_out[entry.name])
+        categories[entry.name] = check_coco_content(entry.json_file, content)
         _check_unchanged(entry, categories[entry.name])
 
-    used = [name for name in categories if name in named] or list(categories)
     for name in used[1:]:
         _check_agreement(used[0], categories[used[0]], name, categories[name])
     _take_classes(cfg, used[0], list(categories[used[0]].values()))
 
     for entry in entries:
-        _register(entry, categories[entry.name])
+        _register(entry, categories[entry.name], files[entry.name], left_out[entry.name])
 
 
 def publish_class_names(cfg: CfgNode) -> None:
@@ -101,6 +106,46 @@ def publish_class_names(cfg: CfgNode) -> None:
                 f"but {detector_key(cfg)}.CLASS_NAMES is {names}: name another data set in "
                 "DATASETS to have the config's names"
             )
+
+
+def repairs_of(names: Iterable[str]) -> list[str]:
+    """What was put right in the json files of data sets, a line each."""
+    return [
+        f"{name}: {line}" for name in names for line in MetadataCatalog.get(name).get("repairs", ())
+    ]
+
+
+@contextmanager
+def evaluation_file(name: str) -> Iterator[None]:
+    """While it is entered, the metadata's json file is what the data set holds as it was loaded.
+
+    Detectron2's `COCOEvaluator` reads it by itself, with pycocotools.
+    """
+    metadata = MetadataCatalog.get(name)
+    if metadata.get("is_plain", True):
+        yield
+        return
+    json_file = metadata.json_file
+    entry = CocoFormatEntry(name, json_file, metadata.image_root)
+    with _written(_content(entry), json_file) as copy:
+        # Metadata refuses to be set to another value.
+        vars(metadata)["json_file"] = copy
+        try:
+            yield
+        finally:
+            vars(metadata)["json_file"] = json_file
+
+
+def _empty_parents(
+    cfg: CfgNode, files: dict[str, CocoFile], used: Collection[str]
+) -> dict[str, set[int]]:
+    """The categories to leave out of each file: what one file of a run uses, the others keep."""
+    wanted = detector_node(cfg).CLASS_NAMES
+    joint = empty_parents([files[name].content for name in used], wanted)
+    return {
+        name: joint if name in used else empty_parents([file.content], wanted)
+        for name, file in files.items()
+    }
 
 
 def _parse(value: list[Any]) -> list[CocoFormatEntry]:
@@ -177,10 +222,22 @@ def _take_classes(cfg: CfgNode, name: str, classes: list[str]) -> None:
         node.CLASS_NAMES = classes
 
 
-def _register(entry: CocoFormatEntry, categories: dict[int, str]) -> None:
+def _register(
+    entry: CocoFormatEntry, categories: dict[int, str], file: CocoFile, left_out: set[int]
+) -> None:
+    metadata = MetadataCatalog.get(entry.name)
     if entry.name not in DatasetCatalog:
         DatasetCatalog.register(entry.name, lambda: _load(entry))
-    MetadataCatalog.get(entry.name).set(
+        _, repairs, is_changed = complete(file.content, _places(entry, file.content))
+        parents = [c["name"] for c in file.content["categories"] if c["id"] in left_out]
+        if parents:
+            is_changed = True
+            repairs.append(
+                f"{len(parents)} categories that group others and hold no box are left out: "
+                f"{name_first(parents)}"
+            )
+        metadata.set(repairs=repairs, is_plain=file.is_plain and not is_changed)
+    metadata.set(
         thing_classes=list(categories.values()),
         thing_dataset_id_to_contiguous_id={id_: i for i, id_ in enumerate(categories)},
         json_file=entry.json_file,
@@ -196,17 +253,28 @@ def _load(entry: CocoFormatEntry) -> list[dict[str, Any]]:
     That leaves out every box whose mask it cannot use. Masks play no part here, so it is given a
     copy of the file without them.
     """
-    with PathManager.open(entry.json_file, "r") as file:
-        content = json.load(file)
-    content["annotations"] = [
-        {key: annotation[key] for key in _BOX_KEYS if key in annotation}
-        for annotation in content.get("annotations", [])
-    ]
+    with _written(_content(entry), entry.json_file) as copy:
+        return load_coco_json(copy, entry.image_root, entry.name)
+
+
+def _content(entry: CocoFormatEntry) -> dict[str, Any]:
+    """What a registered data set holds, as Detectron2 and COCO's evaluation take it."""
+    content = read_coco_file(entry.json_file).content
+    kept = MetadataCatalog.get(entry.name).thing_dataset_id_to_contiguous_id
+    left_out = {category["id"] for category in content["categories"]} - set(kept)
+    content = without_categories(content, left_out)
+    return complete(content, _places(entry, content)).content
+
+
+def _places(entry: CocoFormatEntry, content: dict[str, Any]) -> dict[str, str]:
+    return find_pictures(entry.image_root, (image["file_name"] for image in content["images"]))
+
+
+@contextmanager
+def _written(content: dict[str, Any], json_file: str) -> Iterator[str]:
+    """A file with this content, called as `json_file` is: the name stands in log lines."""
     with tempfile.TemporaryDirectory() as folder:
-        # The same name: it stands in Detectron2's log lines.
-        copy = os.path.join(folder, os.path.basename(entry.json_file))
-        with open(copy, "w") as file:
+        copy = os.path.join(folder, os.path.basename(json_file))
+        with open(copy, "w", encoding="ascii") as file:
             json.dump(content, file)
-        # For `check_evaluable`.
-        extra = ["id", "area"]
-        return load_coco_json(copy, entry.image_root, entry.name, extra_annotation_keys=extra)
+        yield copy

@@ -1,4 +1,4 @@
-"""Resizing: as mmcv does it, for weights that were trained with it, and by two drawn bounds."""
+"""Resizing: as Detectron2 does it or mmcv, for weights trained with it, and by two drawn bounds."""
 
 from collections.abc import Callable, Sequence
 
@@ -37,6 +37,18 @@ class MmcvResizeShortestEdge(T.Augmentation):
             return T.NoOpTransform()
         height, width = image.shape[:2]
         return cv2_resize(height, width, length, self.max_size)
+
+
+class PilResizeShortestEdge(T.ResizeShortestEdge):
+    """Detectron2's `ResizeShortestEdge`, which leaves each edge at least a pixel."""
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Draw a length; `image` is (H, W) or (H, W, C)."""
+        transform = super().get_transform(image)
+        if isinstance(transform, T.ResizeTransform):
+            size = _at_least_a_pixel(transform.new_h, transform.new_w)
+            transform.new_h, transform.new_w = size
+        return transform
 
 
 class ResizeBothEdges(T.Augmentation):
@@ -100,7 +112,7 @@ class Cv2ResizeTransform(T.Transform):
 def pil_resize(height: int, width: int, short_edge_length: int, max_size: int) -> T.ResizeTransform:
     """Return Detectron2's resizing of an image of this size, all in pixels."""
     new_size = T.ResizeShortestEdge.get_output_shape(height, width, short_edge_length, max_size)
-    return T.ResizeTransform(height, width, *new_size)
+    return T.ResizeTransform(height, width, *_at_least_a_pixel(*new_size))
 
 
 def cv2_resize(
@@ -116,27 +128,43 @@ def mmcv_output_size(
 ) -> tuple[int, int]:
     """Return (height, width) after scaling: one factor for both, then rounded half up."""
     scale = min(max_size / max(height, width), short_edge_length / min(height, width))
-    return int(height * scale + 0.5), int(width * scale + 0.5)
+    return _at_least_a_pixel(int(height * scale + 0.5), int(width * scale + 0.5))
+
+
+def _at_least_a_pixel(height: int, width: int) -> tuple[int, int]:
+    # A strip of 3000x4 would have no height at 320x240.
+    return max(height, 1), max(width, 1)
 
 
 def build_resize(cfg: CfgNode, is_train: bool) -> T.Augmentation:
     """Build the resizing that the config describes.
 
     Raises:
-        UserError: lengths that cannot be drawn; another value of INPUT.RESIZE or of
-            INPUT.MIN_SIZE_TRAIN_SAMPLING.
+        UserError: lengths that cannot be drawn or are no pixels; another value of INPUT.RESIZE or
+            of INPUT.MIN_SIZE_TRAIN_SAMPLING.
     """
     if cfg.INPUT.RESIZE not in ("pil", "cv2"):
         raise UserError(f'INPUT.RESIZE has to be "pil" or "cv2"; got {cfg.INPUT.RESIZE!r}')
+    part = "TRAIN" if is_train else "TEST"
+    _check_length(f"INPUT.MAX_SIZE_{part}", cfg.INPUT[f"MAX_SIZE_{part}"], least=1)
     if is_train:
         _check_train_lengths(cfg)
+    else:
+        _check_length("INPUT.MIN_SIZE_TEST", cfg.INPUT.MIN_SIZE_TEST, least=0)
     is_cv2 = cfg.INPUT.RESIZE == "cv2"
     resize = build_augmentation(cfg, is_train)[0]
     lengths, style = resize.short_edge_length, "range" if resize.is_range else "choice"
     if is_train and cfg.INPUT.MAX_SIZE_TRAIN_RANGE:
         function = cv2_resize if is_cv2 else pil_resize
         return ResizeBothEdges(lengths, cfg.INPUT.MAX_SIZE_TRAIN_RANGE, style, function)
-    return MmcvResizeShortestEdge(lengths, resize.max_size, style) if is_cv2 else resize
+    return (MmcvResizeShortestEdge if is_cv2 else PilResizeShortestEdge)(
+        lengths, resize.max_size, style
+    )
+
+
+def _check_length(key: str, value: int, least: int) -> None:
+    if not are_integers([value], least):
+        raise UserError(f"{key} has to be an integer from {least} on, in pixels; got {value!r}")
 
 
 def _check_train_lengths(cfg: CfgNode) -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ...errors import UserError
 from ...layers.conv_norm import conv_with_norm
+from ...utils.precision import without_autocast
 
 
 class NonLocal(nn.Module):
@@ -34,7 +35,7 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, H, W) -> the same shape, float32."""
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             x = x.float()
             # Of each cell a row (N, H W, C).
             theta, phi, g = (
@@ -78,28 +79,35 @@ class BalancedFeaturePyramid(nn.Module):
         On the way to a coarser size it takes the maximum, to a finer one the nearest cell.
         """
         size = levels[self.refine_level].shape[-2:]
-        gathered = [
-            _coarser(level, size) if i < self.refine_level else _finer(level, size)
-            for i, level in enumerate(levels)
-        ]
+        gathered = [_resized(level, size, self.refine_level - i) for i, level in enumerate(levels)]
         mean = self.refine(torch.stack(gathered).mean(dim=0))
         return [
-            level + _resized(mean, level, finer=i < self.refine_level)
+            level + _resized(mean.to(level.dtype), level.shape[-2:], i - self.refine_level)
             for i, level in enumerate(levels)
         ]
 
 
-def _coarser(x: Tensor, size: torch.Size) -> Tensor:
+def _resized(x: Tensor, size: torch.Size, levels_coarser: int) -> Tensor:
+    """A level x (N, C, H, W) as large as one that is so many levels coarser, or, below 0, finer."""
+    if levels_coarser <= 0:
+        return F.interpolate(x, size=size, mode="nearest")
+    if torch.compiler.is_exporting():  # other runtimes lack the operation
+        for dim, length in zip((2, 3), size):
+            x = adaptive_maximum(x, length, dim, longest=2**levels_coarser + 1)
+        return x
     return F.adaptive_max_pool2d(x, size)
 
 
-def _finer(x: Tensor, size: torch.Size) -> Tensor:
-    return F.interpolate(x, size=size, mode="nearest")
+def adaptive_maximum(x: Tensor, size: int, dim: int, longest: int) -> Tensor:
+    """`F.adaptive_max_pool2d` along one axis by gathering, of bins of `longest` cells at most.
 
-
-def _resized(mean: Tensor, level: Tensor, finer: bool) -> Tensor:
-    resize = _finer if finer else _coarser
-    return resize(mean.to(level.dtype), level.shape[-2:])
+    Bin i of `size` reaches from floor(i L / size) to ceil((i + 1) L / size) of an axis of length L.
+    """
+    length = x.shape[dim]
+    bins = torch.arange(size, device=x.device)
+    first, last = bins * length // size, ((bins + 1) * length - 1) // size
+    cells = (torch.minimum(first + i, last) for i in range(longest))
+    return torch.stack([x.index_select(dim, index) for index in cells]).amax(dim=0)
 
 
 class BalancedBackbone(Backbone):

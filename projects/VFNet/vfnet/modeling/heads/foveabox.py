@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch.nn import functional as F
 
 from ...layers.conv_norm import conv_with_norm
 from ...layers.deform_conv import AnyDeviceDeformConvV1
+from ...utils.precision import without_autocast
 from ..box_coding import bounded_exp
 from .towers import TwoTowerHead, conv_norm_relu
 
@@ -44,7 +44,7 @@ class BoxAlignment(AnyDeviceDeformConvV1):
 
     def forward(self, x: Tensor, distances: Tensor) -> Tensor:
         """Convolve x (N, C, H, W) by distances (N, 4, H, W), in base edges -> (N, Cout, H, W)."""
-        with torch.autocast(x.device.type, enabled=False):  # half precision would move the points
+        with without_autocast(x.device.type):  # half precision would move the points
             offset = self.offset(distances.float())
         return super().forward(x, offset)
 

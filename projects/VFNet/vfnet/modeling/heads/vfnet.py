@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError
-from ...layers.gather_conv import sampling_points
-from ...layers.star_conv import StarDeformConv, kernel_runs, star_offsets
+from ...layers.star_conv import StarDeformConv, shared_samples, star_offsets
 from ..box_coding import bounded_exp
 from .towers import TwoTowerHead, conv_norm_relu, level_scales
 
@@ -104,7 +103,7 @@ class VFNetHead(TwoTowerHead):
 
             offset = star_offsets(distances, stride, self.star_gradient_scale)
             # Both star convolutions of a level read at the same points.
-            points = None if kernel_runs(feature) else sampling_points(offset)
+            points = shared_samples(feature, offset)
             output.logits.append(self.cls_pred(self.cls_star(cls_feature, offset, points)))
             if self.refine_box:
                 raw = self.refine_pred(self.box_star(box_feature, offset, points))

@@ -59,7 +59,7 @@ def varifocal_loss(
 def quality_focal_loss(
     logits: Tensor, targets: Tensor, beta: float = 2.0, reduction: str = "none"
 ) -> Tensor:
-    """Quality focal loss: |q - p|^beta times the cross entropy (GFL, equation 2).
+    """Quality focal loss: `|q - p|^beta` times the cross entropy (GFL, equation 2).
 
     https://arxiv.org/abs/2006.04388
 

@@ -73,7 +73,7 @@ class ATSS(LocationDetector):
 
         num_positive = positives_of_batch(targets.positives_of_images(len(points)))
         means = means_over_processes(num_positive, [weights, quality])
-        positives, weight_sum = means[:2].clamp(min=1)
+        positives, weight_sum = means[:2].clamp(min=1)  # without a box both are 0
         self.record_positives(positives, means[2], targets)
         losses = {"loss_cls": loss_cls * self.cls_loss_weight / positives}
         if not predictions.centerness:
@@ -94,7 +94,7 @@ class ATSS(LocationDetector):
     def detected_boxes(self, predictions: HeadOutput, points: Tensor) -> Tensor:
         """The boxes of all locations' anchors, moved by their deltas -> (N R, 4)."""
         deltas = flatten_levels(predictions.deltas)
-        anchors = self._anchors(predictions, points).repeat(len(deltas) // len(points), 1)
+        anchors = self._anchors(predictions, points).repeat(deltas.shape[0] // points.shape[0], 1)
         return deltas_to_boxes(deltas, anchors)
 
     def _anchors(self, predictions: HeadOutput, points: Tensor) -> Tensor:

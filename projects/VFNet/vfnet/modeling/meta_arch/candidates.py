@@ -1,32 +1,53 @@
 """What dense detectors share between the network and the detections."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import ImageList, Instances
 from torch import Tensor
 
 from ...utils.events import put_scalars
-from ..inference.candidates import Candidates
+from ..inference.candidates import CandidateRule, Candidates, choose_candidates
 from ..inference.suppression import Suppression, suppressed
+from ..locations import level_numbers, level_sizes
 from ..matching.targets import Targets
+
+
+class Decoded(NamedTuple):
+    """What N images' R locations of all levels, or anchors, predict of K classes.
+
+    scores: (N R, K) float32, 0 to 1. boxes: (N R, 4), x1, y1, x2, y2 in pixels, not clipped.
+    factor: (N R,), what scores are multiplied by once candidates are chosen, or None.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    factor: Tensor | None = None
 
 
 class CandidateDetector(DenseDetector):
     """A dense detector that chooses candidates of the whole batch, then suppresses image by image.
 
-    It fulfils `vfnet.modeling.inference.views.ViewDetector`. A subclass sets `suppression`.
+    It fulfils `vfnet.modeling.inference.views.ViewDetector`. A subclass sets `candidate_rule` and
+    `suppression`, and says by `decode` what its predictions mean.
     """
 
+    candidate_rule: CandidateRule
     suppression: Suppression
+    # Boxes end so many pixels before the right and the lower edge of their image.
+    box_margin = 0
 
     def predict(self, batched_inputs: list[dict[str, Any]]) -> tuple[ImageList, list[Tensor], Any]:
         """The network alone -> the batch's images, the head's features and its predictions."""
         images = self.preprocess_image(batched_inputs)
-        pyramid = self.backbone(images.tensor)
-        features = [pyramid[name] for name in self.head_in_features]
+        features = self.features(images.tensor)
         return images, features, self.head(features)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The head's levels of images (N, 3, H, W), normalised and padded."""
+        pyramid = self.backbone(images)
+        return [pyramid[name] for name in self.head_in_features]
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Any
@@ -43,7 +64,29 @@ class CandidateDetector(DenseDetector):
         self, images: ImageList, features: list[Tensor], predictions: Any
     ) -> list[Candidates]:
         """What suppression chooses from, of each image, in pixels of the resized image."""
+        return self.choose(images, features, *self.decode(features, predictions))
+
+    def decode(self, features: list[Tensor], predictions: Any) -> Decoded:
+        """From the head's predictions to scores and boxes, image by image, level by level."""
         raise NotImplementedError
+
+    def level_counts(self, features: list[Tensor]) -> list[int]:
+        """How many scores and boxes each level has of an image; their sum is R."""
+        return [height * width for height, width in level_sizes(features)]
+
+    def choose(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        scores: Tensor,
+        boxes: Tensor,
+        factor: Tensor | None = None,
+    ) -> list[Candidates]:
+        """Candidates of each image; the last three are those of `Decoded`."""
+        levels = level_numbers(self.level_counts(features), self.device)
+        margin = self.box_margin
+        limits = [(height - margin, width - margin) for height, width in images.image_sizes]
+        return choose_candidates(scores, boxes, levels, limits, self.candidate_rule, factor)
 
     def suppress(self, candidates: Candidates, image_size: tuple[int, int]) -> Instances:
         """From the candidates of an image of this (H, W) to its detections, best first."""

@@ -16,17 +16,12 @@ from torch import Tensor, nn
 from ...config import check_class_names, detector_key, detector_node
 from ...utils.device import to_device
 from ...utils.precision import autocast_type
-from ..inference.candidates import (
-    CandidateRule,
-    Candidates,
-    build_candidate_rule,
-    choose_candidates,
-)
+from ..inference.candidates import CandidateRule, build_candidate_rule
 from ..inference.suppression import Suppression, build_suppression
-from ..locations import at_locations, flatten_levels, grid_points, level_numbers, level_sizes
+from ..locations import at_locations, flatten_levels, grid_points, level_sizes
 from ..losses.classification import ClassificationLoss, build_classification_loss
 from ..matching.targets import Matcher, Targets, assign_targets
-from .candidates import CandidateDetector
+from .candidates import CandidateDetector, Decoded
 
 
 def classification_loss_of(
@@ -225,27 +220,7 @@ class LocationDetector(CandidateDetector):
         """
         raise NotImplementedError
 
-    def candidates(
-        self, images: ImageList, features: list[Tensor], predictions: Any
-    ) -> list[Candidates]:
-        """What suppression chooses from, of each image, in pixels of the resized image."""
+    def decode(self, features: list[Tensor], predictions: Any) -> Decoded:
+        """`scores`, `detected_boxes` and `score_factor` of all locations."""
         boxes = self.detected_boxes(predictions, self.points(features))
-        scores, factor = self.scores(predictions), self.score_factor(predictions)
-        return self.choose(images, features, scores, boxes, factor)
-
-    def choose(
-        self,
-        images: ImageList,
-        features: list[Tensor],
-        scores: Tensor,
-        boxes: Tensor,
-        factor: Tensor | None = None,
-    ) -> list[Candidates]:
-        """Candidates of each image from `scores`, `detected_boxes` and `score_factor`."""
-        levels = level_numbers(level_sizes(features), self.device)
-        limits = self.box_limits(images)
-        return choose_candidates(scores, boxes, levels, limits, self.candidate_rule, factor)
-
-    def box_limits(self, images: ImageList) -> list[tuple[int, int]]:
-        """The lowest and rightmost place (y, x) of a box in each image: its height and width."""
-        return images.image_sizes
+        return Decoded(self.scores(predictions), boxes, self.score_factor(predictions))

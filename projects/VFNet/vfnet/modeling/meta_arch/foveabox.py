@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.structures import ImageList
 from fvcore.nn import smooth_l1_loss
 from torch import Tensor
 
@@ -33,6 +32,8 @@ class FoveaBox(LocationDetector):
     """
 
     varifocal_everywhere = True
+    # The centres of the last pixels' row and column, as mmdet counts them.
+    box_margin = 1
 
     @configurable
     def __init__(self, *, base_edges: list[float], clip_to_first_image: bool, **shared: Any):
@@ -112,10 +113,6 @@ class FoveaBox(LocationDetector):
         )
         distances = self._edges(predictions, points) * bounded_exp(log_distances)
         return distances_to_boxes(points, distances).flatten(0, 1)
-
-    def box_limits(self, images: ImageList) -> list[tuple[int, int]]:
-        """The centres of the last pixels' row and column, as mmdet counts them."""
-        return [(height - 1, width - 1) for height, width in images.image_sizes]
 
     def _edges(self, predictions: HeadOutput, points: Tensor) -> Tensor:
         return at_locations(level_sizes(predictions.logits), self.base_edges, points.device)

@@ -79,7 +79,7 @@ class GFL(LocationDetector):
 
         num_positive = positives_of_batch(targets.positives_of_images(len(points)))
         means = means_over_processes(num_positive, [weights, iou.detach()])
-        num_pos, weight_sum = means[:2].clamp(min=1)
+        num_pos, weight_sum = means[:2].clamp(min=1)  # without a box both are 0
         self.record_positives(num_pos, means[2], targets)
         return {
             "loss_cls": loss_cls * self.cls_loss_weight / num_pos,

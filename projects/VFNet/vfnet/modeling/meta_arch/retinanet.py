@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ...config import check_class_names
 from ..box_coding import deltas_to_boxes
-from ..inference.candidates import Candidates, best_pairs, choose_candidates
+from ..inference.candidates import best_pairs
 from ..inference.suppression import nms
-from ..locations import flatten_levels, level_numbers, level_sizes
+from ..locations import flatten_levels, level_sizes
 from ..losses.box import iou_and_giou
 from ..losses.box_deltas import DeltaLoss, build_delta_loss
 from ..losses.classification import ClassificationLoss, Positives
@@ -21,7 +21,7 @@ from ..losses.normalisers import Normaliser, build_normaliser
 from ..matching.anchors import assign_anchors
 from ..matching.max_iou import build_max_iou_matcher
 from ..matching.targets import Targets
-from .candidates import CandidateDetector
+from .candidates import CandidateDetector, Decoded
 from .dense import classification_loss_of
 
 
@@ -139,17 +139,16 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
             "loss_box_reg": loss_box / normaliser,
         }
 
-    def candidates(
-        self, images: ImageList, features: list[Tensor], predictions: Any
-    ) -> list[Candidates]:
-        """What suppression chooses from, of each image, in pixels of the resized image."""
+    def decode(self, features: list[Tensor], predictions: Any) -> Decoded:
+        """The scores and boxes of all anchors."""
         logits, deltas = self._flatten(predictions)
-        scores = logits.float().sigmoid()
-        anchors = Boxes.cat(self.anchor_generator(features)).tensor.repeat(len(images), 1)
-        levels = level_numbers(level_sizes(features), self.device)
-        levels = levels.repeat_interleave(self.anchor_generator.num_anchors[0])
-        boxes = self._boxes(deltas, anchors)
-        return choose_candidates(scores, boxes, levels, images.image_sizes, self.candidate_rule)
+        anchors = Boxes.cat(self.anchor_generator(features)).tensor.repeat(len(features[0]), 1)
+        return Decoded(logits.float().sigmoid(), self._boxes(deltas, anchors))
+
+    def level_counts(self, features: list[Tensor]) -> list[int]:
+        """Anchors of each level."""
+        anchors = self.anchor_generator.num_anchors[0]
+        return [count * anchors for count in super().level_counts(features)]
 
     def _flatten(self, predictions: Any) -> tuple[Tensor, Tensor]:
         """The head's levels -> logits (N A, K) and deltas (N A, 4), image by image."""

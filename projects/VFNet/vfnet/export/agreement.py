@@ -1,0 +1,148 @@
+"""How far an exported file is from the detector in torch, on the same padded pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from detectron2.structures import ImageList, Instances, pairwise_iou
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import UserError
+from ..modeling.meta_arch.candidates import CandidateDetector
+from .exported import ExportedDetector
+from .graph import DetectorGraph
+from .selection import SelectionRule
+
+# What float32's rounding may differ by, of a detector whose detections are the same ones.
+BOX_TOLERANCE = 0.1  # pixels of the resized picture
+SCORE_TOLERANCE = 1e-3
+IOU_TOLERANCE = 1e-3
+
+
+class Agreement(NamedTuple):
+    """The largest distances found.
+
+    boxes: in pixels of the resized picture. scores: of boxes that belong together. missing:
+    detections that one side alone has, though no threshold decided so by rounding.
+    """
+
+    boxes: float = 0.0
+    scores: float = 0.0
+    missing: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the distances are those of rounding."""
+        close = self.boxes <= BOX_TOLERANCE and self.scores <= SCORE_TOLERANCE
+        return close and not self.missing
+
+    def worst(self, other: Agreement) -> Agreement:
+        """The larger of both, in each."""
+        return Agreement(
+            max(self.boxes, other.boxes),
+            max(self.scores, other.scores),
+            max(self.missing, other.missing),
+        )
+
+
+def check_pictures(
+    exported: ExportedDetector, graph: DetectorGraph, files: Iterable[str]
+) -> Agreement:
+    """Compare a file with the detector of `graph` on pictures.
+
+    Raises:
+        UserError: a picture cannot be read, or they differ by more than rounding; it names the
+            picture that differs most.
+    """
+    found: dict[str, Agreement] = {}
+    for file in files:
+        found[file] = compare_on(exported, graph, exported.read(file))
+    if not found:
+        raise UserError("expected pictures to compare on, got none")
+    failed = [file for file in found if not found[file].holds]
+    if failed:
+        worst = max(failed, key=lambda file: (found[file].missing, *found[file][:2]))
+        raise UserError(
+            f"the {exported.description.format} file differs from the detector in torch on "
+            f"{len(failed)} of {len(found)} pictures, most on {worst}: boxes by "
+            f"{found[worst].boxes:.2g} px, scores by {found[worst].scores:.2g}, "
+            f"{found[worst].missing} detections on one side only (allowed: {BOX_TOLERANCE} px, "
+            f"{SCORE_TOLERANCE}, none); nothing was written"
+        )
+    agreement = Agreement()
+    for each in found.values():
+        agreement = agreement.worst(each)
+    return agreement
+
+
+@torch.no_grad()
+def compare_on(exported: ExportedDetector, graph: DetectorGraph, image: Tensor) -> Agreement:
+    """Compare on an image (3, H, W), resized, in the detector's format of colours."""
+    images, sizes = exported.arrays([image])
+    if graph.rule is None:
+        outputs = exported.run(images, sizes)
+        scores, boxes = graph(torch.from_numpy(images), torch.from_numpy(sizes))
+        return _compare_raw(outputs, scores, boxes)
+    (found,) = exported([{"image": image}])
+    expected = detect_padded(graph.detector, image, images.shape[2:])
+    return compare(found["instances"], expected, graph.rule)
+
+
+def detect_padded(detector: CandidateDetector, image: Tensor, canvas: tuple[int, ...]) -> Instances:
+    """The detector's own detections of an image (3, H, W), padded as one of size `canvas` is."""
+    images = detector.preprocess_image([{"image": image}])
+    unit = max(detector.backbone.size_divisibility, 1)
+    below, right = (
+        -(-side // unit) * unit - have for side, have in zip(canvas, images.tensor.shape[2:])
+    )
+    images = ImageList(F.pad(images.tensor, (0, right, 0, below)), images.image_sizes)
+    features = detector.features(images.tensor)
+    (instances,) = detector.forward_inference(images, features, detector.head(features))
+    return instances
+
+
+def compare(found: Instances, expected: Instances, rule: SelectionRule) -> Agreement:
+    """Pair detections of the same picture, nearest first, and compare the pairs.
+
+    A detection may have no partner where rounding decides: its score is that of the threshold or of
+    the last place, or it overlaps another one of its class by what suppression allows.
+    """
+    boxes = torch.cdist(found.pred_boxes.tensor, expected.pred_boxes.tensor, p=float("inf"))
+    scores = (found.scores[:, None] - expected.scores).abs()
+    distance = torch.maximum(boxes / BOX_TOLERANCE, scores / SCORE_TOLERANCE)
+    distance[found.pred_classes[:, None] != expected.pred_classes] = float("inf")
+    agreement, left = Agreement(), (torch.ones(len(found)), torch.ones(len(expected)))
+    for _ in range(min(distance.shape)):
+        i, j = divmod(int(distance.argmin()), distance.shape[1])
+        # Farther apart than this they are no pair, but two detections without a partner.
+        if distance[i, j] > 100:
+            break
+        agreement = agreement.worst(Agreement(boxes[i, j].item(), scores[i, j].item()))
+        distance[i], distance[:, j] = float("inf"), float("inf")
+        left[0][i], left[1][j] = 0, 0
+    both = Instances.cat([found, expected])
+    alone = torch.cat(left).bool() & ~_decided_by_rounding(both, rule)
+    return agreement._replace(missing=int(alone.sum()))
+
+
+def _decided_by_rounding(both: Instances, rule: SelectionRule) -> Tensor:
+    """Whether rounding may decide that a detection is one, of those of both sides (E,)."""
+    places = [rule.score_threshold]
+    if len(both) >= rule.max_detections:
+        places.append(float(both.scores.min()))
+    near = (both.scores[:, None] - torch.tensor(places)).abs() <= SCORE_TOLERANCE
+    overlap = (pairwise_iou(both.pred_boxes, both.pred_boxes) - rule.iou_threshold).abs()
+    same_class = both.pred_classes[:, None] == both.pred_classes
+    return near.any(dim=1) | ((overlap <= IOU_TOLERANCE) & same_class).any(dim=1)
+
+
+def _compare_raw(outputs: dict[str, np.ndarray], scores: Tensor, boxes: Tensor) -> Agreement:
+    by = {
+        name: (torch.from_numpy(outputs[name]) - expected).abs().max().item()
+        for name, expected in (("scores", scores), ("boxes", boxes))
+    }
+    return Agreement(**by)

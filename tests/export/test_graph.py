@@ -1,0 +1,97 @@
+"""The graph of a detector detects what the detector does, and torch.export takes it."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from tests.engine.tiny import tiny_config
+from tests.engine.tiny_libra import libra_config
+from tests.export.detectors import DETECTORS, pixels, tiny_detector, tiny_graph
+from vfnet.errors import UserError
+from vfnet.export.graph import DetectorGraph
+from vfnet.export.padding import pad_together
+from vfnet.export.program import export_program
+
+SIZES = ((96, 128), (90, 70))
+
+
+def assert_close_detections(outputs, i, expected):
+    boxes, scores, classes, number = (output[i] for output in outputs)
+    assert number == len(expected) > 3
+    torch.testing.assert_close(boxes[:number], expected.pred_boxes.tensor, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(scores[:number], expected.scores, rtol=1e-4, atol=1e-5)
+    assert torch.equal(classes[:number], expected.pred_classes)
+
+
+@pytest.mark.parametrize("candidates", ["pair", "location"])
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_graph_detects_what_its_detector_does(name, candidates, tmp_path):
+    """A batch of two sizes, the second padded; what the padding holds plays no part."""
+    if candidates == "location" and "retinanet" in name:
+        pytest.skip("RetinaNet has no such rule")
+    rule = None if "retinanet" in name else candidates
+    _, detector = tiny_detector(name, tmp_path, candidates=rule, TOPK_CANDIDATES_TEST=50)
+    images = pixels(*SIZES)
+    padded, sizes = map(torch.from_numpy, pad_together(images, 2, (96, 140)))
+    padded[1, :, :, 70:] = 200
+    with torch.no_grad():
+        expected = detector([{"image": image} for image in images])
+        found = DetectorGraph(detector, rgb=True)(padded[..., :128], sizes)
+    for i in range(2):
+        assert_close_detections(found, i, expected[i]["instances"])
+
+
+def test_a_detector_of_bgr_is_given_bgr(tmp_path):
+    _, detector = tiny_detector("atss", tmp_path)
+    (image,) = pixels((64, 64))
+    sizes = torch.tensor([[64, 64]])
+    with torch.no_grad():
+        expected = detector([{"image": image.flip(0)}])[0]["instances"]
+        found = DetectorGraph(detector, rgb=False)(image[None], sizes)
+    assert_close_detections(found, 0, expected)
+
+
+@pytest.mark.parametrize("name", ["vfnet_dcn", "libra_retinanet"])
+def test_exported_once_a_graph_takes_pictures_of_other_sizes(name, tmp_path):
+    _, graph = tiny_graph(name, tmp_path, TOPK_CANDIDATES_TEST=50)
+    program = export_program(graph, batch=2)
+    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert not {name for name in called if "sort" in name or "embedding_bag" in name}
+    deformed = [node for node in program.graph.nodes if "deform_conv2d" in str(node.target)]
+    # Two stars and two towers on each of five levels, and three layers of the backbone.
+    assert len(deformed) == (23 if name == "vfnet_dcn" else 0)
+    module = program.module(check_guards=False)
+    for sizes in (((150, 260), (140, 130)), ((300, 131), (200, 131))):
+        images, valid = map(torch.from_numpy, pad_together(pixels(*sizes), 2, None))
+        with torch.no_grad():
+            found, expected = module(images, valid), graph(images, valid)
+        assert torch.equal(found[3], expected[3])
+        torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-5)
+
+
+def test_raw_gives_all_scores_and_boxes_within_their_image(tmp_path):
+    keys = {"NMS_TYPE": "soft_nms_linear"}
+    _, detector = tiny_detector("atss", tmp_path, **keys)
+    graph = DetectorGraph(detector, rgb=True, raw=True)
+    images, sizes = map(torch.from_numpy, pad_together(pixels((64, 96)), 1, None))
+    with torch.no_grad():
+        scores, boxes = graph(images, sizes)
+        pair = detector.preprocess_image([{"image": images[0]}])
+        features = detector.features(pair.tensor)
+        decoded = detector.decode(features, detector.head(features))
+    assert scores.shape == (1, 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2 + 1, 3)
+    assert torch.equal(scores[0], decoded.scores * decoded.factor[:, None])
+    assert torch.equal(boxes[0], decoded.boxes.clamp(min=0).minimum(torch.tensor([96, 64] * 2)))
+
+
+def test_soft_nms_has_no_graph(tmp_path):
+    _, detector = tiny_detector("vfnet", tmp_path, NMS_TYPE="soft_nms_gaussian")
+    with pytest.raises(UserError, match="soft_nms_gaussian.*--raw"):
+        DetectorGraph(detector, rgb=True)
+
+
+def test_two_stages_have_no_graph(tmp_path):
+    with pytest.raises(UserError, match="got GeneralizedRCNN.*two stages: choose a config"):
+        DetectorGraph(build_model(libra_config(tmp_path)), rgb=True)
+    DetectorGraph(build_model(tiny_config(tmp_path)), rgb=True)
