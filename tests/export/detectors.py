@@ -67,6 +67,11 @@ def tiny_detector(name, folder, *, candidates=None, two_levels=False, **keys):
     scores = getattr(model.head, "cls_pred", None) or model.head.cls_score
     nn.init.normal_(scores.weight, std=0.5)
     nn.init.constant_(scores.bias, -1.0)
+    # Boxes smaller than the pictures.
+    if hasattr(model.head, "box_pred"):
+        nn.init.constant_(model.head.box_pred.bias, -2.5)
+    if hasattr(model.head, "distribution_pred"):
+        model.head.distribution_pred.bias.data = (-model.head.bins).repeat(4)
     for layer in model.modules():  # deformable layers start without displacement
         offset = getattr(layer, "offset", None)
         if isinstance(offset, nn.Conv2d):

@@ -124,15 +124,15 @@ def compare(found: Instances, expected: Instances, rule: SelectionRule) -> Agree
         agreement = agreement.worst(Agreement(boxes[i, j].item(), scores[i, j].item()))
         distance[i], distance[:, j] = float("inf"), float("inf")
         left[0][i], left[1][j] = 0, 0
-    both = Instances.cat([found, expected])
-    alone = torch.cat(left).bool() & ~_decided_by_rounding(both, rule)
+    by_rounding = _decided_by_rounding(found, expected, rule)
+    alone = torch.cat(left).bool() & ~by_rounding
     return agreement._replace(missing=int(alone.sum()))
 
 
-def _decided_by_rounding(both: Instances, rule: SelectionRule) -> Tensor:
+def _decided_by_rounding(found: Instances, expected: Instances, rule: SelectionRule) -> Tensor:
     """Whether rounding may decide that a detection is one, of those of both sides (E,)."""
-    places = [rule.score_threshold]
-    if len(both) >= rule.max_detections:
+    both, places = Instances.cat([found, expected]), [rule.score_threshold]
+    if max(len(found), len(expected)) >= rule.max_detections:
         places.append(float(both.scores.min()))
     near = (both.scores[:, None] - torch.tensor(places)).abs() <= SCORE_TOLERANCE
     overlap = (pairwise_iou(both.pred_boxes, both.pred_boxes) - rule.iou_threshold).abs()

@@ -58,10 +58,10 @@ def quiet_tracing() -> Iterator[None]:
         yield
 
 
+def _coarsest_stride(graph: DetectorGraph) -> int:
+    # Of all levels, those that the head does not read included.
+    return max(shape.stride for shape in graph.detector.backbone.output_shape().values())
+
+
 def _size_unit(graph: DetectorGraph) -> int:
     return max(graph.detector.backbone.size_divisibility, 1)
-
-
-def _coarsest_stride(graph: DetectorGraph) -> int:
-    shapes = graph.detector.backbone.output_shape()
-    return max(shapes[name].stride for name in graph.detector.head_in_features)

@@ -14,7 +14,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.file_io import PathManager
 
 from .. import __version__
-from ..config import inference_precision
+from ..config import detector_node, inference_precision
 from ..errors import UserError
 from ..predictor import build_predictor, class_names
 from ..utils.files import sha256, write_folder_aside
@@ -132,6 +132,7 @@ def build_graph(cfg: CfgNode, raw: bool) -> DetectorGraph:
     key, precision = inference_precision(cfg)
     if precision != "float32":
         print(f"{key} {precision} plays no part: the file computes in float32")
+        detector_node(cfg).PRECISION_TEST = "float32"
     detector = build_predictor(cfg).model
     return DetectorGraph(detector, rgb=cfg.INPUT.FORMAT == "RGB", raw=raw)
 

@@ -37,11 +37,12 @@ class NonLocal(nn.Module):
         """x (N, C, H, W) -> the same shape, float32."""
         with without_autocast(x.device.type):
             x = x.float()
-            # Of each cell a row (N, H W, C).
+            # Of each cell a row (N, 1, H W, C), by one head, whose axis exporters want.
             theta, phi, g = (
-                conv(x).flatten(2).transpose(1, 2) for conv in (self.theta, self.phi, self.g)
+                conv(x).flatten(2).transpose(1, 2)[:, None]
+                for conv in (self.theta, self.phi, self.g)
             )
-            attended = F.scaled_dot_product_attention(theta, phi, g, scale=1.0)
+            attended = F.scaled_dot_product_attention(theta, phi, g, scale=1.0)[:, 0]
             return x + self.conv_out(attended.transpose(1, 2).reshape(x.shape))
 
 
