@@ -63,10 +63,10 @@ def build_page(detectors: Detectors, folder: Path) -> gr.Blocks:
                     elem_id="slices",
                 )
             with gr.Column(scale=5, min_width=320):
-                result = gr.Image(
-                    label="Detections", buttons=["fullscreen"], height=640, elem_id="result"
-                )
                 text = gr.Textbox(_WELCOME, label="Found", lines=1, max_lines=4, elem_id="found")
+                result = gr.Image(
+                    label="Detections", buttons=["fullscreen"], height=600, elem_id="result"
+                )
                 with gr.Row():
                     save_picture = gr.DownloadButton("Download picture", interactive=False)
                     save_json = gr.DownloadButton("Download json", interactive=False)
