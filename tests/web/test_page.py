@@ -38,10 +38,11 @@ def site(weights, count_forwards, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gradio")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        patch.setattr("vfnet.web.page.MOST_MEGABYTES", 1)
         detectors = Detectors([Source(str(weights))])
         forwards = count_forwards(detectors.load(detectors.labels[0]))
         page = build_page(detectors, folder)
-        yield Site(launch(page, prevent_thread_lock=True), folder, forwards)
+        yield Site(launch(page), folder, forwards)
         page.close()
 
 
@@ -193,6 +194,6 @@ def test_no_other_file_is_served(tab, site, weights):
 
 
 def test_a_larger_file_is_not_taken(tab, site):
-    file = {"name": "a.png", "mimeType": "image/png", "buffer": bytes(33 * 2**20)}
+    file = {"name": "a.png", "mimeType": "image/png", "buffer": bytes(2**20 + 1)}
     reply = tab.request.post(f"{site.address}gradio_api/upload", multipart={"files": file})
     assert reply.status == 413

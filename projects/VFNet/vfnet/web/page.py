@@ -63,10 +63,10 @@ def build_page(detectors: Detectors, folder: Path) -> gr.Blocks:
                     elem_id="slices",
                 )
             with gr.Column(scale=5, min_width=320):
-                result = gr.Image(
-                    label="Detections", buttons=["fullscreen"], height=640, elem_id="result"
-                )
                 text = gr.Textbox(_WELCOME, label="Found", lines=1, max_lines=4, elem_id="found")
+                result = gr.Image(
+                    label="Detections", buttons=["fullscreen"], height=600, elem_id="result"
+                )
                 with gr.Row():
                     save_picture = gr.DownloadButton("Download picture", interactive=False)
                     save_json = gr.DownloadButton("Download json", interactive=False)
@@ -94,14 +94,15 @@ def build_page(detectors: Detectors, folder: Path) -> gr.Blocks:
     return page.queue(max_size=32, default_concurrency_limit=2, api_open=False)
 
 
-def launch(page: gr.Blocks, host: str = "127.0.0.1", port: int | None = None, **more: Any) -> str:
-    """Serve the page -> its address.
+def launch(page: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) -> str:
+    """Serve the page, in a thread, until it is closed -> its address.
 
     To this machine alone unless `host` asks; no link from outside, and no files but the page's own.
     """
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
+        prevent_thread_lock=True,
         share=False,
         quiet=True,
         show_error=False,
@@ -114,7 +115,6 @@ def launch(page: gr.Blocks, host: str = "127.0.0.1", port: int | None = None, **
         ssr_mode=False,
         footer_links=[],
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-        **more,
     )
     return address
 
