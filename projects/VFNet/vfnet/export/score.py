@@ -82,6 +82,8 @@ def compare_scores(
     Raises:
         UserError: as `check_scorable`, or the data set has no boxes.
     """
+    if not any(record.get("annotations") for record in DatasetCatalog.get(dataset)):
+        raise UserError(f"{dataset} has no boxes to score with: name a data set with annotations")
     with tempfile.TemporaryDirectory() as folder:
         cfg = cfg.clone()
         cfg.defrost()
@@ -91,8 +93,6 @@ def compare_scores(
         # pycocotools prints what it does.
         with contextlib.redirect_stdout(io.StringIO()):
             found = [score_as(exported, cfg, model) for model in (detector, exported)]
-    if not all("AP" in results.get("bbox", {}) for results in found):
-        raise UserError(f"{dataset} has no boxes to score with: name a data set with annotations")
     return Scores(dataset, *(results["bbox"]["AP"] for results in found))
 
 
