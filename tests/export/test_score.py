@@ -54,7 +54,7 @@ def test_classes_have_to_be_those_of_the_file():
 
 def test_raw_files_augmentation_and_slices_are_refused(cfg):
     check_scorable(file_of(), cfg)
-    with pytest.raises(UserError, match="exported with --raw gives no detections to score"):
+    with pytest.raises(UserError, match="exported with --raw .* no detections"):
         check_scorable(file_of(raw=True), cfg)
     for node, key, value in ((cfg.TEST.AUG, "ENABLED", True), (cfg.TEST.SLICE, "SIZE", 640)):
         before, node[key] = node[key], value

@@ -112,8 +112,7 @@ class _Run:
         if "yolo" in outputs.save:
             check_label_files([str(file) for file in files])
         if outputs.coco_ids is not None:
-            for file in files:
-                outputs.coco_ids.image_id(str(file))
+            outputs.coco_ids.check_pictures(map(str, files))
         settings = {**predictor.settings, "save": sorted(outputs.save)}
         self.journal = Journal(folder / JOURNAL_NAME, settings, names)
 

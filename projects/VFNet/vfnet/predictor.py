@@ -22,6 +22,8 @@ from .config import detector_node
 from .data.picture_input import PictureInput, load_picture
 from .data.sources import Skip, expand_sources, read_pictures
 from .errors import UserError
+from .export.description import description_path
+from .export.exported import is_exported, load_exported
 from .loading import (
     build_predictor,
     category_ids,
@@ -37,7 +39,6 @@ from .utils.threads import read_ahead
 
 __all__ = ["Predictor", "build_predictor", "class_names", "load_prediction_config"]
 
-EXPORTED_SUFFIXES = (".onnx", ".xml")
 # Batches of pictures that `stream` reads before it predicts: among so many, some have one size.
 _BATCHES_AHEAD = 2
 
@@ -54,7 +55,7 @@ class Predictor:
 
     class_names: list[str]
     category_ids: list[int] | None
-    _config_hash: str | None
+    _config_hash: str
     _slicing: Slicing | None
     _nms_threshold: float | None
     _most_detections: int | None
@@ -94,7 +95,7 @@ class Predictor:
         """
         _check_numbers(confidence_threshold, max_detections, batch_size)
         self.batch_size = batch_size
-        if weights is not None and Path(weights).suffix.lower() in EXPORTED_SUFFIXES:
+        if weights is not None and is_exported(weights):
             if config is not None or overrides:
                 raise UserError(f"{weights} brings its own settings: leave the config out")
             self._open_exported(os.fspath(weights), confidence_threshold, max_detections)
@@ -126,11 +127,11 @@ class Predictor:
     def _open_exported(
         self, file: str, confidence_threshold: float | None, max_detections: int | None
     ) -> None:
-        from .export import load_exported  # needs the extra `export`
-
         self._model = exported = load_exported(file)
+        exported.check_detects()
         self.class_names, self.category_ids = list(exported.description.class_names), None
-        self._weights, self._config_hash = file, None
+        # Its json has the hashes of all files that belong to it.
+        self._weights, self._config_hash = file, sha256(str(description_path(Path(file))))
         lowest, most = exported.description.score_threshold, exported.description.max_detections
         if (
             lowest is not None

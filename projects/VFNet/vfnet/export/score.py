@@ -103,11 +103,7 @@ def check_scorable(exported: ExportedDetector, cfg: CfgNode) -> None:
         UserError: it gives no detections, its classes are not those of a data set, or test-time
             augmentation or slices are asked for.
     """
-    description = exported.description
-    if description.raw:
-        raise UserError(
-            "a file that was exported with --raw gives no detections to score: export without --raw"
-        )
+    exported.check_detects()
     if cfg.TEST.AUG.ENABLED or cfg.TEST.SLICE.SIZE:
         raise UserError(
             "test-time augmentation and slices are scored with a detector in torch, not with an "
@@ -115,7 +111,7 @@ def check_scorable(exported: ExportedDetector, cfg: CfgNode) -> None:
             "that the file was made of"
         )
     for name in cfg.DATASETS.TEST:
-        check_classes(description, name, MetadataCatalog.get(name).get("thing_classes"))
+        check_classes(exported.description, name, MetadataCatalog.get(name).get("thing_classes"))
 
 
 def check_classes(description: Description, dataset: str, classes: Sequence[str] | None) -> None:
