@@ -29,7 +29,7 @@ from vfnet.utils.files import write_aside
 
 WIDTH, HEIGHT = 4000, 3000
 # Pictures of each set.
-COUNTS = {"train": 6, "val": 4}
+COUNTS = {"train": 6, "val": 2}
 OBJECTS_A_PICTURE = 600
 # The longer side of a box, in pixels: 12 in the mean.
 SMALLEST, LARGEST = 9.0, 15.0

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "demo" / "shapes_R18.yaml"
 DATASET = "shapes_val"
-NUM_DRAWN = 12
+NUM_DRAWN = 8
 # Lower ones, of which an object often has several, would hide it under their labels.
 LOWEST_SCORE_DRAWN = 0.4
 

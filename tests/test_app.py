@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from vfnet.errors import UserError  # noqa: E402
 from vfnet.web.detectors import Source  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 150
 
 
 @pytest.fixture
@@ -74,6 +76,8 @@ def test_the_command_serves_this_machine_and_leaves_nothing_behind(trained, tmp_
         stdout=subprocess.PIPE,
         text=True,
     )
+    watchdog = threading.Timer(SECONDS, process.kill)  # a hang becomes a failure
+    watchdog.start()
     try:
         line = next(line for line in process.stdout if "The page is at" in line)
         address = line.split()[4]
@@ -84,7 +88,8 @@ def test_the_command_serves_this_machine_and_leaves_nothing_behind(trained, tmp_
         )
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate()
+        watchdog.cancel()
     assert process.returncode == 0
     assert not any(
         path.name.startswith("vfnet_page_") for path in (tmp_path / "temporary").iterdir()

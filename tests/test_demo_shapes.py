@@ -18,9 +18,9 @@ def test_the_demo_of_the_shapes_ends_with_weights_and_two_pictures(tmp_path):
     for name in ("shapes.png", "training.png", "model_final.pth", "config.yaml"):
         assert (output / name).is_file()
         assert str(output / name) in result.stdout
-    # Twelve pairs of pictures, two in a row.
+    # Eight pairs of pictures, two in a row.
     width, height = Image.open(output / "shapes.png").size
-    assert (width, height // 6) == (4 * 480, 611)
+    assert (width, height // 4) == (4 * 480, 611)
 
 
 def test_the_demo_of_the_shapes_ends_where_its_training_fails(tmp_path):

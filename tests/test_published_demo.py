@@ -22,8 +22,7 @@ from vfnet.model_zoo import get_config
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = (
-    "demo/demo.py --config-file configs/vfnet_R50_1x.yaml --input picture.jpg "
-    "--output predictions --opts MODEL.WEIGHTS vfnet://vfnet_R50_1x"
+    "demo/demo.py --weights vfnet://vfnet_R50_1x --input picture.jpg --output predictions"
 )
 DOG = 16
 
@@ -31,7 +30,7 @@ DOG = 16
 def test_the_readme_has_this_command():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert shlex.split(COMMAND) == shlex.split(
-        readme[readme.index("demo/demo.py --config") :].split("\n\n")[0].replace("\\\n", "")
+        readme[readme.index("demo/demo.py --weights") :].split("\n\n")[0].replace("\\\n", "")
     )
 
 
@@ -101,7 +100,7 @@ def test_one_command_predicts_with_published_names_and_cv2(run, published, tmp_p
     drawn = np.asarray(Image.open(tmp_path / "predictions" / "picture.jpg")).astype(int)
     assert np.abs(drawn - np.asarray(Image.open(tmp_path / "picture.jpg"))).max() > 100
 
-    kept = run(published.name, "INPUT.RESIZE", "pil", "INPUT.MIN_SIZE_TEST", "64")
+    kept = run(published.name, "--opts", "INPUT.RESIZE", "pil", "INPUT.MIN_SIZE_TEST", "64")
     assert kept.returncode == 0, kept.stderr
     assert "INPUT.RESIZE stays pil" in kept.stdout
 

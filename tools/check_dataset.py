@@ -141,7 +141,11 @@ def draw_sizes(boxes: Boxes, names: Sequence[str], num_pictures: int) -> Figure:
     sides.set(title="Size (dotted: COCO's small, medium, large)", xlabel="√area in pixels")
     shapes.set(title="Shape", xlabel="width / height")
     per_picture = np.bincount(boxes.pictures, minlength=num_pictures)
-    numbers.hist(per_picture, bins=min(30, per_picture.max() + 1), color="grey")
+    width = per_picture.max() // 30 + 1
+    numbers.hist(
+        per_picture, np.arange(0, per_picture.max() + width + 1, width) - 0.5, color="grey"
+    )
+    numbers.yaxis.get_major_locator().set_params(integer=True)
     numbers.set(title="Objects in a picture", xlabel="objects", ylabel="pictures")
     sides.legend(fontsize=8)
     return figure

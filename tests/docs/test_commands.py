@@ -28,12 +28,13 @@ FOREIGN = {
     "export",
     "git",
     "ln",
+    "sahi",
     "sbatch",
     "source",
 }
 EXTRAS = {module for modules in MODULES.values() for module in modules}
-# Folders of what a run wrote, or of data that a reader has.
-WRITTEN = ("output/", "datasets/", "/path/to/")
+# What a run wrote, or a reader has.
+WRITTEN = ("output/", "datasets/", "/path/to/", "data.yaml")
 
 
 class Parsed(BaseException):

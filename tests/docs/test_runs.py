@@ -24,7 +24,11 @@ CHEAP = (
 def is_cheap(words: list[str]) -> bool:
     """Whether a command reads nothing but what the folder holds."""
     reads_run = any(word.startswith(RUNS) for word in words)
-    foreign = [word for word in words if "://" in word or word.startswith(("configs/", "/"))]
+    foreign = [
+        word
+        for word in words
+        if "://" in word or word.startswith(("configs/", "/")) or word == "my_val"
+    ]
     return words[0].startswith("python") and words[1] in CHEAP and reads_run and not foreign
 
 

@@ -52,13 +52,15 @@ def test_classes_have_to_be_those_of_the_file():
         check_classes(DESCRIPTION, "cells", ["Zelle", "cell"])
 
 
-def test_raw_files_and_test_time_augmentation_are_refused(cfg):
+def test_raw_files_augmentation_and_slices_are_refused(cfg):
     check_scorable(file_of(), cfg)
     with pytest.raises(UserError, match="exported with --raw gives no detections to score"):
         check_scorable(file_of(raw=True), cfg)
-    cfg.TEST.AUG.ENABLED = True
-    with pytest.raises(UserError, match="TEST.AUG.ENABLED False"):
-        check_scorable(file_of(), cfg)
+    for node, key, value in ((cfg.TEST.AUG, "ENABLED", True), (cfg.TEST.SLICE, "SIZE", 640)):
+        before, node[key] = node[key], value
+        with pytest.raises(UserError, match="TEST.AUG.ENABLED False and TEST.SLICE.SIZE 0"):
+            check_scorable(file_of(), cfg)
+        node[key] = before
 
 
 def test_both_see_the_same_pictures_as_the_file_wants_them(tmp_path):

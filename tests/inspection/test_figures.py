@@ -1,13 +1,16 @@
 """What the figures share: names as they are, pictures where boxes say, files that are whole."""
 
 import warnings
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
 from vfnet.errors import UserError
+from vfnet.inspection import figures
 from vfnet.inspection.figures import figure_pixels, outline, plain, show_picture, write_figure
 
 
@@ -18,6 +21,19 @@ def test_any_name_can_be_drawn(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the font lacks a sign
         assert figure_pixels(figure).min() < 100
+
+
+def test_texts_get_a_font_that_has_their_glyphs(monkeypatch):
+    serif = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSerif.ttf")
+    monkeypatch.setattr(figures, "find_font", lambda text: serif)
+    figure = Figure(figsize=(1, 1))
+    axes = figure.add_subplot()
+    axes.set_title("äö", fontsize=7)
+    axes.set_xlabel("ab")
+    figure_pixels(figure)
+    fonts = [text.get_fontproperties() for text in (axes.title, axes.xaxis.label)]
+    assert [font.get_file() for font in fonts] == [serif, None]
+    assert fonts[0].get_size() == 7
 
 
 def test_a_box_is_drawn_around_its_own_pixels():

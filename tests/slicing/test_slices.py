@@ -157,8 +157,14 @@ def test_nothing_found_is_no_detections():
 def test_what_sahi_sets_for_the_whole_process_is_undone(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200_000)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    backend = get_postprocess_backend()
-    SlicedDetector(Spots(), slicing())(picture(*SPOTS))
+    backend, limits = get_postprocess_backend(), set()
+
+    def detect(images):
+        limits.add(Image.MAX_IMAGE_PIXELS)
+        return Spots()(images)
+
+    SlicedDetector(detect, slicing())(picture(*SPOTS))
+    assert limits == {200_000}  # other threads may read pictures meanwhile
     assert Image.MAX_IMAGE_PIXELS == 200_000
     assert get_postprocess_backend() == backend
     assert "CUDA_VISIBLE_DEVICES" not in os.environ

@@ -92,3 +92,29 @@ def test_a_file_proves_itself_and_predicts_without_torch(repository, tmp_path):
     for line, score, box in zip(lines, expected.scores, expected.pred_boxes.tensor):
         assert float(line[1]) == pytest.approx(score.item(), abs=2e-3)
         assert [float(x) for x in line[3:]] == pytest.approx(box.tolist(), abs=0.11)
+
+
+def test_a_file_of_another_format_keeps_its_json(run, tmp_path):
+    """Both would have one json: tiny.json."""
+    (tmp_path / "tiny.xml").write_text("<net/>")
+    with pytest.raises(UserError, match="tiny.xml is there, which .*tiny.json describes: choose"):
+        run(CONFIG, "--opts", "MODEL.WEIGHTS", "model.pth")
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (("--int8", "--calibrate", "pictures"), "--int8 expects --format openvino, got .* onnx"),
+        (("--format", "openvino", "--int8"), "--int8 and --calibrate PICTURES go together"),
+        (("--calibrate", "pictures"), "--int8 and --calibrate PICTURES go together"),
+        (
+            ("--format", "openvino", "--int8", "--calibrate", "shapes_val"),
+            "at least 128 pictures to calibrate on, found 100",
+        ),
+        (("--raw", "--check", "shapes_val"), "--raw gives no detections to score"),
+    ],
+)
+def test_what_int8_and_scores_need_is_said(run, tmp_path, more, message):
+    with pytest.raises(UserError, match=message):
+        run(CONFIG, *more)
+    assert not list(tmp_path.iterdir())

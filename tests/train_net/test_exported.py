@@ -41,7 +41,7 @@ def test_a_file_is_scored_as_its_weights_are_on_several_processes(command, case,
     "pairs, message",
     [
         (("DATASETS.TEST", "('shapes_val',)"), "shapes_val has .* as class 0, the file 'a'"),
-        (("TEST.AUG.ENABLED", "True"), "works on a detector in torch, not on an exported file"),
+        (("TEST.AUG.ENABLED", "True"), "with a detector in torch, not with an exported"),
         (("MODEL.WEIGHTS", "nowhere.onnx"), "there is no file nowhere.onnx"),
     ],
 )

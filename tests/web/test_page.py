@@ -38,10 +38,11 @@ def site(weights, count_forwards, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gradio")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        patch.setattr("vfnet.web.page.MOST_MEGABYTES", 1)
         detectors = Detectors([Source(str(weights))])
         forwards = count_forwards(detectors.load(detectors.labels[0]))
         page = build_page(detectors, folder)
-        yield Site(launch(page, prevent_thread_lock=True), folder, forwards)
+        yield Site(launch(page), folder, forwards)
         page.close()
 
 
@@ -143,6 +144,23 @@ def test_star_points_are_drawn_and_taken_away(tab, pictures):
         assert np.array_equal(shown(tab), plain) != differs
 
 
+COPY = """async (address) => {
+    const blob = await (await fetch(address)).blob();
+    await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
+}"""
+
+
+def test_a_picture_is_pasted(tab, pictures):
+    upload(tab, pictures[0].path)
+    uploaded = wait_for(tab, "score of 0.30 or more")
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.evaluate(COPY, tab.locator("#picture img").get_attribute("src"))
+    tab.get_by_label("Remove Image").click()
+    wait_for(tab, "Upload a picture")
+    tab.get_by_label("Paste from clipboard").click()
+    assert count(wait_for(tab, "score of 0.30 or more")) == count(uploaded)
+
+
 WRONG = {
     "text": (b"not a picture", "wrong.png is none, or is damaged"),
     "bomb": (None, "at most 50 million pixels; this one has 13000 x 13000"),
@@ -193,6 +211,6 @@ def test_no_other_file_is_served(tab, site, weights):
 
 
 def test_a_larger_file_is_not_taken(tab, site):
-    file = {"name": "a.png", "mimeType": "image/png", "buffer": bytes(33 * 2**20)}
+    file = {"name": "a.png", "mimeType": "image/png", "buffer": bytes(2**20 + 1)}
     reply = tab.request.post(f"{site.address}gradio_api/upload", multipart={"files": file})
     assert reply.status == 413

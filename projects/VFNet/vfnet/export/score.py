@@ -82,16 +82,17 @@ def compare_scores(
     Raises:
         UserError: as `check_scorable`, or the data set has no boxes.
     """
+    if not any(record.get("annotations") for record in DatasetCatalog.get(dataset)):
+        raise UserError(f"{dataset} has no boxes to score with: name a data set with annotations")
     with tempfile.TemporaryDirectory() as folder:
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.DATASETS.TEST, cfg.OUTPUT_DIR, cfg.TEST.AUG.ENABLED = (dataset,), folder, False
+        cfg.DATASETS.TEST, cfg.OUTPUT_DIR = (dataset,), folder
+        cfg.TEST.AUG.ENABLED, cfg.TEST.SLICE.SIZE = False, 0
         check_scorable(exported, cfg)
         # pycocotools prints what it does.
         with contextlib.redirect_stdout(io.StringIO()):
             found = [score_as(exported, cfg, model) for model in (detector, exported)]
-    if not all("AP" in results.get("bbox", {}) for results in found):
-        raise UserError(f"{dataset} has no boxes to score with: name a data set with annotations")
     return Scores(dataset, *(results["bbox"]["AP"] for results in found))
 
 
@@ -100,17 +101,18 @@ def check_scorable(exported: ExportedDetector, cfg: CfgNode) -> None:
 
     Raises:
         UserError: it gives no detections, its classes are not those of a data set, or test-time
-            augmentation is asked for.
+            augmentation or slices are asked for.
     """
     description = exported.description
     if description.raw:
         raise UserError(
             "a file that was exported with --raw gives no detections to score: export without --raw"
         )
-    if cfg.TEST.AUG.ENABLED:
+    if cfg.TEST.AUG.ENABLED or cfg.TEST.SLICE.SIZE:
         raise UserError(
-            "test-time augmentation works on a detector in torch, not on an exported file: set "
-            "TEST.AUG.ENABLED False, or name the weights that the file was made of"
+            "test-time augmentation and slices are scored with a detector in torch, not with an "
+            "exported file: set TEST.AUG.ENABLED False and TEST.SLICE.SIZE 0, or name the weights "
+            "that the file was made of"
         )
     for name in cfg.DATASETS.TEST:
         check_classes(description, name, MetadataCatalog.get(name).get("thing_classes"))

@@ -75,8 +75,10 @@ def export_detector(
 
     Raises:
         UserError: the config's detector has no such graph, its weights do not load, a package is
-            missing, or the file differs from the detector or loses too much.
+            missing, the file differs from the detector or loses too much, or one of another format
+            has its place.
     """
+    _check_place(folder / f"{name}{'_int8' * bool(calibration)}{SUFFIXES[options.format]}")
     graph = build_graph(cfg, options.raw)
     program = export_program(graph, options.batch, options.size)
     with write_folder_aside(folder) as aside:
@@ -99,6 +101,16 @@ def export_detector(
             description = description._replace(scored=scores._asdict())
             write_description(description, description_path(file))
     return Exported(folder / file.name, agreement, scores)
+
+
+def _check_place(file: Path) -> None:
+    for suffix in SUFFIXES.values():
+        other = file.with_suffix(suffix)
+        if other != file and other.is_file():
+            raise UserError(
+                f"{other} is there, which {description_path(file)} describes: choose another "
+                f"folder for {file.name}, or remove it"
+            )
 
 
 def _to_int8(file: Path, calibration: Sequence[str]) -> Path:

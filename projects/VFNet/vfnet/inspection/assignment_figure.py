@@ -68,14 +68,16 @@ def _draw_boxes(
 def _draw_level(axes: Axes, image: np.ndarray, assignment: Assignment, level: Level) -> None:
     show_picture(axes, image, faded=0.5)
     colors = [class_color(index) for index in level.gt_index.tolist()]
-    side = max(level.stride - 1, 1)  # a gap between neighbours
+    # Where cells are small, gaps between them and black around them would hide their colours.
+    is_large = level.stride * PANEL_INCHES * DPI / image.shape[1] >= LARGE_CELL
+    side = level.stride - 1 if is_large else level.stride
     squares = [
         Rectangle((x - side / 2, y - side / 2), side, side) for x, y in level.points.tolist()
     ]
-    # Where cells are small, black around and in them would hide their colours.
-    is_large = level.stride * PANEL_INCHES * DPI / image.shape[1] >= LARGE_CELL
-    edge = {"edgecolors": "black", "linewidths": 0.5} if is_large else {"linewidths": 0}
-    axes.add_collection(PatchCollection(squares, facecolors=colors, alpha=0.7, **edge))
+    style = {"edgecolors": "black", "linewidths": 0.5, "alpha": 0.7}
+    if not is_large:
+        style = {"edgecolors": "none"}
+    axes.add_collection(PatchCollection(squares, facecolors=colors, **style))
     learnt = sorted(set(level.gt_index.tolist()))
     for index in learnt:
         outline(axes, assignment.gt_boxes[index], edgecolor=class_color(index), linewidth=2)

@@ -7,16 +7,23 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
+from ..drawing.fonts import find_font
 from ..errors import UserError
+from ..utils.text import printable
 from ..visualization import write_picture
 
 DPI = 100
 
 
 def figure_pixels(figure: Figure) -> np.ndarray:
-    """Draw a figure -> (H, W, 3) uint8, RGB."""
+    """Draw a figure, its texts with fonts that have their glyphs -> (H, W, 3) uint8, RGB."""
+    for text in figure.findobj(Text):
+        if not text.get_text().isascii() and (file := find_font(text.get_text())):
+            text.set_fontproperties(FontProperties(fname=file, size=text.get_fontsize()))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
@@ -37,8 +44,7 @@ def write_figure(path: str | Path, figure: Figure) -> None:
 
 def plain(text: str) -> str:
     """Text that Matplotlib draws as it is: names are data, neither formulas nor lines."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return shown.replace("$", r"\$")
+    return printable(text).replace("$", r"\$")
 
 
 def show_picture(axes: Axes, image: np.ndarray, faded: float = 0.0) -> None:

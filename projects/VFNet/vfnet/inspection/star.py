@@ -84,13 +84,12 @@ def find_stars(model: LocationDetector, item: dict[str, Any]) -> Stars:
     check_star_model(model)
     images, features, predictions = model.predict([item])
     at = model.points(features)  # (R, 2)
-    boxes = model.detected_boxes(predictions, at)  # (R, 4)
-    scores = model.scores(predictions)
-    (candidates,) = model.choose(images, features, scores, boxes)
+    scores, boxes, factor = model.decode(features, predictions)
+    (candidates,) = model.choose(images, features, scores, boxes, factor)
     found = model.suppress(candidates, images.image_sizes[0])
 
-    limit = [side - model.box_margin for side in images.image_sizes[0]]
-    clipped = boxes.clamp(min=0).minimum(boxes.new_tensor(limit).flip(0).repeat(2))
+    limit = [side - model.box_margin for side in images.image_sizes[0][::-1]]
+    clipped = boxes.clamp(min=0).minimum(boxes.new_tensor([*limit, *limit]))
     location = origins(
         found.pred_boxes.tensor, scores[:, found.pred_classes].T, clipped
     )  # (D,), among R

@@ -78,7 +78,7 @@ class VFNetDetectionModel(DetectionModel):
 
     def set_model(self, model: "PictureDetector | Predictor", **kwargs: Any) -> None:
         """Take a detector that is there already."""
-        self.model = model
+        self.model, self.pixel_limit = model, Image.MAX_IMAGE_PIXELS
         if self.category_mapping is None:
             self.category_mapping = {str(id_): name for id_, name in enumerate(model.class_names)}
 
@@ -100,6 +100,8 @@ class VFNetDetectionModel(DetectionModel):
 
     def perform_batch_inference(self, images: list[np.ndarray]) -> None:
         """Detect objects in several such images at once."""
+        # SAHI has just taken it away, and other threads read pictures meanwhile.
+        Image.MAX_IMAGE_PIXELS = self.pixel_limit
         bgr = [np.ascontiguousarray(image[:, :, ::-1]) for image in images]
         self._original_predictions = self.model.predict(bgr)
 
@@ -148,6 +150,7 @@ def predict_slices(
         `pred_boxes`, `scores`, `pred_classes`, best first, on the CPU, in pixels of the image.
     """
     rgb = Image.fromarray(np.ascontiguousarray(image[:, :, ::-1]))
+    model.pixel_limit = Image.MAX_IMAGE_PIXELS
     with _globals_kept():
         result = get_sliced_prediction(
             # Not an array, whose axes SAHI would guess.

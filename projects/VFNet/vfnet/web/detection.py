@@ -135,7 +135,7 @@ def describe(found: Found, score: float) -> str:
     names = [found.class_names[index] for index in found.above(score).pred_classes.tolist()]
     objects = "1 object" if len(names) == 1 else f"{len(names)} objects"
     counts = ", ".join(
-        f"{number} {printable(name)}" for name, number in Counter(names).most_common()
+        f"{number} x {printable(name)}" for name, number in Counter(names).most_common()
     )
     more = len(found.instances) - len(names)
     return (
