@@ -33,7 +33,10 @@ class PicturePredictor(Protocol):
     """What predicts: `Predictor`, or what has the same."""
 
     class_names: list[str]
-    category_ids: list[int] | None  # of the data set, where they are known
+
+    @property
+    def category_ids(self) -> list[int] | None:
+        """The ids of the classes in the data set, where they are known."""
 
     @property
     def settings(self) -> dict[str, Any]:

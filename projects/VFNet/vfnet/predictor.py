@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,11 @@ class Predictor:
         predictor = Predictor("vfnet://vfnet_R50_1x", confidence_threshold=0.3)
         instances = predictor("picture.jpg")["instances"]
 
-    `class_names`: the name of each class, by its id. `category_ids`: the ids of the classes in the
-    data set, where the config or its json knows them, else None.
+    `class_names`: the name of each class, by its id.
     """
 
     class_names: list[str]
-    category_ids: list[int] | None
+    _config: CfgNode | None
     _config_hash: str
     _slicing: Slicing | None
     _nms_threshold: float | None
@@ -115,7 +115,7 @@ class Predictor:
         if max_detections is not None and cfg.TEST.DETECTIONS_PER_IMAGE >= 0:
             most = max(max_detections, cfg.TEST.DETECTIONS_PER_IMAGE)
             cfg.TEST.DETECTIONS_PER_IMAGE = most
-        self.class_names, self.category_ids = class_names(cfg), category_ids(cfg)
+        self.class_names, self._config = class_names(cfg), cfg
         self._slicing, self._nms_threshold = slicing_of(cfg), detector_node(cfg).NMS_THRESH_TEST
         self._most_detections = max(cfg.TEST.DETECTIONS_PER_IMAGE, 0) or None
         predictor = build_predictor(cfg)
@@ -129,7 +129,7 @@ class Predictor:
     ) -> None:
         self._model = exported = load_exported(file)
         exported.check_detects()
-        self.class_names, self.category_ids = list(exported.description.class_names), None
+        self.class_names, self._config = list(exported.description.class_names), None
         # Its json has the hashes of all files that belong to it.
         self._weights, self._config_hash = file, sha256(str(description_path(Path(file))))
         lowest, most = exported.description.score_threshold, exported.description.max_detections
@@ -207,6 +207,14 @@ class Predictor:
         if self.batch_size == 1 or self._sliced is not None:
             return 1
         return self.batch_size * _BATCHES_AHEAD
+
+    @cached_property
+    def category_ids(self) -> list[int] | None:
+        """The ids of the classes in the data set, where the config or its json knows them.
+
+        The json, which may be large, is read when they are first asked for.
+        """
+        return None if self._config is None else category_ids(self._config)
 
     @property
     def settings(self) -> dict[str, Any]:

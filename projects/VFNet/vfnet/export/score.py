@@ -82,7 +82,9 @@ def compare_scores(
     Raises:
         UserError: as `check_scorable`, or the data set has no boxes.
     """
-    if not any(record.get("annotations") for record in DatasetCatalog.get(dataset)):
+    records = DatasetCatalog.get(dataset)
+    boxes = (a for record in records for a in record.get("annotations", ()))
+    if all(box.get("iscrowd", 0) for box in boxes):  # crowds have no AP
         raise UserError(f"{dataset} has no boxes to score with: name a data set with annotations")
     with tempfile.TemporaryDirectory() as folder:
         cfg = cfg.clone()
