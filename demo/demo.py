@@ -120,7 +120,10 @@ def run(args: argparse.Namespace) -> bool:
 
     journal = args.output / JOURNAL_NAME
     if journal.exists() and not args.resume:
-        print(f"{printable(str(journal))}: an interrupted run, done anew (--resume would go on)")
+        print(
+            f"{printable(str(journal))}: of a run that did not do all, done anew "
+            "(--resume would go on)"
+        )
     elif args.resume and not journal.exists():
         print(f"{printable(str(journal))} is not there: from the beginning")
     with progress(count_pictures(files), "pictures") as shown:

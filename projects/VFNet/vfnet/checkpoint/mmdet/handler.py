@@ -82,7 +82,7 @@ def fetch_source(path: str, force: bool = False) -> Source:
         except OSError as error:
             raise UserError(
                 f"{candidate} cannot be fetched ({error}). Check the address, or download it by "
-                "other means and set MODEL.WEIGHTS to mmdet://FILE"
+                "other means and set MODEL.WEIGHTS, or --weights beside --config-file, to mmdet://FILE"
             ) from error
     raise UserError(
         f"{path}: there is no file at {' or '.join(candidates)}. After {PREFIX}// comes the path "
