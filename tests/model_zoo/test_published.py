@@ -194,8 +194,10 @@ def test_what_is_not_there_is_an_error_of_detectron2s_kind_too():
     for name in ("vfnet_R49_1x", "vfnet_R101_2x"):
         with pytest.raises(RuntimeError):
             model_zoo.get_checkpoint_url(name)
-    with pytest.raises(RuntimeError, match="available: .*vfnet_R50_1x.yaml"):
+    with pytest.raises(RuntimeError, match="did you mean vfnet_R50_1x.yaml or [^ ]* or [^ ]*$"):
         model_zoo.get_config_file("vfnet_R49_1x")
+    with pytest.raises(RuntimeError, match="available: .*vfnet_R50_1x.yaml"):
+        model_zoo.get_config_file("?")
 
 
 # Of the paper's Table 4: AP on test-dev.

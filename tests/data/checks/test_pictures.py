@@ -168,3 +168,12 @@ def test_a_size_that_the_orientation_swaps_is_explained(tmp_path):
     with pytest.raises(UserError) as caught:
         check_images([record(file, 30, 30), record(make_picture(tmp_path / "b.jpg"), 30, 30)])
     assert str(caught.value).count("EXIF") == 1
+
+
+def test_the_reason_names_no_python_object(tmp_path):
+    file = tmp_path / "notes.jpg"
+    file.write_text("notes")
+    with pytest.raises(UserError, match=r"notes\.jpg: no format that it knows$"):
+        read_picture(str(file))
+    with pytest.raises(UserError, match=r"nothing\.jpg: No such file or directory$"):
+        read_picture(str(tmp_path / "nothing.jpg"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ def get_config_file(config_path: str) -> str:
             `configs/`, such as "ablation/vfnet_R50_1x_raw.yaml"; ".yaml" may be left out.
 
     Raises:
-        NotInZooError: there is no config of that name; the message lists those there are.
+        NotInZooError: there is no config of that name; the message names the nearest.
     """
     folder = _config_folder()
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
@@ -31,9 +32,10 @@ def get_config_file(config_path: str) -> str:
     by_name = files | {path.name: path for path in files.values()}
     name = config_path if config_path.endswith(".yaml") else f"{config_path}.yaml"
     if name not in by_name:
+        close = difflib.get_close_matches(name, by_name, n=3)
+        known = f"did you mean {' or '.join(close)}" if close else f"available: {', '.join(files)}"
         raise NotInZooError(
-            f"expected the name of a config of this project, got {config_path!r}; "
-            f"available: {', '.join(files)}"
+            f"expected the name of a config of this project, got {config_path!r}; {known}"
         )
     return str(by_name[name])
 

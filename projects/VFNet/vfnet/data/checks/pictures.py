@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from detectron2.data.detection_utils import read_image
 from detectron2.utils.file_io import PathManager
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ...errors import UserError
 from ...utils.files import is_special_file
@@ -123,7 +123,16 @@ def read_picture(file_name: str, image_format: str = "BGR") -> np.ndarray:
     except UserError:
         raise
     except DECODE_ERRORS as error:
-        raise UserError(f"expected a picture that Pillow can read: {file_name}: {error}") from error
+        raise UserError(
+            f"expected a picture that Pillow can read: {file_name}: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error of DECODE_ERRORS says beside the file's name."""
+    if isinstance(error, UnidentifiedImageError):  # its text has the name as a Python object
+        return "no format that it knows"
+    return getattr(error, "strerror", None) or str(error)
 
 
 @contextmanager
