@@ -61,10 +61,11 @@ def exported_detectors(
     options = ExportOptions("openvino", (height, width), workload.batch)
     description = describe_file(cfg, "benchmark", graph, options)
 
-    program = export_program(graph, workload.batch, (height, width))
     onnx, float32, int8 = (folder / name for name in ("f32.onnx", "f32.xml", "int8.xml"))
-    write_onnx(program, onnx, output_names(raw=False))
-    write_openvino(program, float32, output_names(raw=False))
+    for write, path in ((write_onnx, onnx), (write_openvino, float32)):
+        # Each its own: a program that was written once cannot be written again.
+        program = export_program(graph, workload.batch, (height, width))
+        write(program, path, output_names(raw=False))
     files = {
         "ONNX Runtime": ExportedDetector(description, open_onnx(onnx)),
         "OpenVINO": ExportedDetector(description, open_openvino(float32)),

@@ -25,7 +25,7 @@ def test_the_zoo_offers_what_can_be_downloaded():
     assert labels[0] == "run: a.pth"
     configs = {label.split(" (")[0] for label in labels[1:]}
     assert configs == {row.config for row in published_models() if row.weights}
-    assert "vfnet_R50_1x (COCO AP 41.6, downloaded when first used)" in labels
+    assert "vfnet_R50_1x (COCO, AP 41.6)" in labels
 
 
 def test_a_detector_is_loaded_once(detectors):

@@ -144,6 +144,23 @@ def test_star_points_are_drawn_and_taken_away(tab, pictures):
         assert np.array_equal(shown(tab), plain) != differs
 
 
+COPY = """async (address) => {
+    const blob = await (await fetch(address)).blob();
+    await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
+}"""
+
+
+def test_a_picture_is_pasted(tab, pictures):
+    upload(tab, pictures[0].path)
+    uploaded = wait_for(tab, "score of 0.30 or more")
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.evaluate(COPY, tab.locator("#picture img").get_attribute("src"))
+    tab.get_by_label("Remove Image").click()
+    wait_for(tab, "Upload a picture")
+    tab.get_by_label("Paste from clipboard").click()
+    assert count(wait_for(tab, "score of 0.30 or more")) == count(uploaded)
+
+
 WRONG = {
     "text": (b"not a picture", "wrong.png is none, or is damaged"),
     "bomb": (None, "at most 50 million pixels; this one has 13000 x 13000"),

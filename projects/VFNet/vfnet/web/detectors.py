@@ -81,6 +81,5 @@ def zoo_labels() -> dict[str, Source]:
     for row in published_models():
         if row.weights:
             ap = row.ap_val or row.ap_test_dev
-            label = f"{row.config} (COCO AP {ap}, downloaded when first used)"
-            labels[label] = Source(f"vfnet://{row.config}")
+            labels[f"{row.config} (COCO, AP {ap})"] = Source(f"vfnet://{row.config}")
     return labels

@@ -21,7 +21,9 @@ _WELCOME = "Upload a picture, drop it on the field, or paste it from the clipboa
 _SLICE_SIZES = [("off", 0), *((f"{size} px", size) for size in (320, 480, 640, 960))]
 _SLICES_INFO = "Large pictures with small objects: the detector looks at squares of this size."
 _NO_SAHI = 'Needs the extra sahi: pip install -e ".[sahi]" where the page runs.'
+_DETECTOR_INFO = "Published ones are downloaded when first used."
 _STARS_INFO = "The nine points at which the detector read each object."
+_NO_STARS = "Slices have none, nor have detectors that read at no such points."
 # Pixels from which PNG, which loses nothing, takes too long.
 _LARGE_PICTURE = 4_000_000
 # Seconds: how often old files are looked for, and how old they are then.
@@ -50,7 +52,9 @@ def build_page(detectors: Detectors, folder: Path) -> gr.Blocks:
                 )
                 # Gradio's own opens the file before anybody can say what is wrong with it.
                 picture.preprocess = _to_upload
-                model = gr.Dropdown(detectors.labels, label="Detector", elem_id="detector")
+                model = gr.Dropdown(
+                    detectors.labels, label="Detector", info=_DETECTOR_INFO, elem_id="detector"
+                )
                 threshold = gr.Slider(
                     *(LOWEST_SCORE, 1.0, 0.3, 0.01), label="Lowest score shown", elem_id="threshold"
                 )
@@ -64,9 +68,9 @@ def build_page(detectors: Detectors, folder: Path) -> gr.Blocks:
                     elem_id="slices",
                 )
             with gr.Column(scale=5, min_width=320):
-                text = gr.Textbox(_WELCOME, label="Found", lines=1, max_lines=4, elem_id="found")
+                text = gr.Textbox(_WELCOME, label="Found", lines=2, max_lines=4, elem_id="found")
                 result = gr.Image(
-                    label="Detections", buttons=["fullscreen"], height=600, elem_id="result"
+                    label="Detections", buttons=["fullscreen"], height=590, elem_id="result"
                 )
                 with gr.Row():
                     save_picture = gr.DownloadButton("Download picture", interactive=False)
@@ -146,7 +150,7 @@ def _update(
 ) -> tuple[Found | Problem | None, dict[str, Any]]:
     found = update(detectors, Request(upload, label, slice_size), with_stars, before)
     usable = not slice_size and (not isinstance(found, Found) or has_stars(detectors.load(label)))
-    return found, gr.update(interactive=usable)
+    return found, gr.update(interactive=usable, info=_STARS_INFO if usable else _NO_STARS)
 
 
 def _show(
