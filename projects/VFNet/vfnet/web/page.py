@@ -116,7 +116,7 @@ def launch(page: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) ->
         show_error=False,
         max_file_size=MOST_MEGABYTES * 2**20,
         allowed_paths=[],
-        state_session_capacity=32,
+        state_session_capacity=8,
         enable_monitoring=False,
         run_history=False,
         mcp_server=False,
