@@ -112,6 +112,8 @@ def run(args: argparse.Namespace) -> bool:
     """
     if args.output.exists() and not args.output.is_dir():
         raise UserError(f"expected a folder for --output, but {args.output} is a file")
+    if args.coco_json and "coco" not in args.save:
+        raise UserError("--coco-json has the ids for --save coco: give that too")
     files = find_files(args.input)
     predictor = build_predictor(args)
     ids = read_coco_ids(args.coco_json, predictor.class_names) if args.coco_json else None

@@ -31,6 +31,7 @@ sizes = np.array([[height, width]] * about["batch"], dtype=np.int64)
 session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
 boxes, scores, classes, number = session.run(None, {"images": images, "sizes": sizes})
 
-for box, score, kind in zip(boxes[0], scores[0], classes[0, : number[0]]):
-    x1, y1, x2, y2 = box * ([image.width / width, image.height / height] * 2)
+back = np.array([image.width / width, image.height / height] * 2)
+for box, score, kind in zip(boxes[0] * back, scores[0], classes[0, : number[0]]):
+    x1, y1, x2, y2 = box
     print(f"{about['class_names'][kind]} {score:.3f} at {x1:.1f} {y1:.1f} {x2:.1f} {y2:.1f}")

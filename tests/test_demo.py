@@ -179,7 +179,8 @@ def test_classes_and_number_of_detections_are_bounded(demo, model, pictures, tmp
     [
         (("--confidence-threshold", 1.5), "from 0 to 1, got 1.5"),
         (("--classes", "screw"), "got 'screw'; there are nut, bolt, washer"),
-        (("--coco-json", "no/such.json"), r"no/such\.json"),
+        (("--coco-json", "no/such.json", "--save", "coco"), r"no/such\.json"),
+        (("--coco-json", "no/such.json"), "give that too"),
         (("--output", __file__), "is a file"),
         (("--config-file", "no/such.yaml"), r"no/such\.yaml"),
         (("--opts", "MODEL.WEIGHTS", ""), "nothing to predict with"),

@@ -11,6 +11,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 from PIL import Image
 
+from tests.evaluation.coco_files import write_coco
 from tests.minis import mini_config
 from vfnet import get_cfg
 from vfnet.errors import UserError
@@ -120,6 +121,19 @@ def test_batches_of_mixed_sizes_give_what_each_picture_gives_alone(cfg, predicto
     for picture, result in zip(pictures, found):
         assert_same(result["instances"], alone(picture)["instances"])
         assert result["instances"].image_size == picture.shape[:2]
+
+
+def test_ids_of_the_data_set_are_read_when_they_are_asked_for(cfg, predictor, tmp_path):
+    assert predictor.category_ids is None  # of no data set
+    json_file = tmp_path / "images.json"
+    json_file.write_text("{")
+    cfg = cfg.clone()
+    cfg.DATASETS.COCO_FORMAT = [["ids_of_things", str(json_file), str(tmp_path)]]
+    cfg.DATASETS.TEST = ("ids_of_things",)
+    late = Predictor(None, cfg)
+    names = cfg.MODEL.VFNET.CLASS_NAMES
+    write_coco(tmp_path, [], [(10 + 3 * i, name) for i, name in enumerate(names)])
+    assert late.category_ids == [10, 13, 16, 19, 22]
 
 
 def test_paths_arrays_and_pil_images_give_the_same(predictor, pictures, tmp_path):

@@ -21,9 +21,7 @@ from vfnet.checkpoint import to_mmdet_state_dict
 from vfnet.model_zoo import get_config
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = (
-    "demo/demo.py --weights vfnet://vfnet_R50_1x --input picture.jpg --output predictions"
-)
+COMMAND = "demo/demo.py --weights vfnet://vfnet_R50_1x --input picture.jpg --output predictions"
 DOG = 16
 
 

@@ -52,6 +52,13 @@ def test_another_class_is_no_pair_and_a_lonely_detection_is_missing():
     assert compare(detections(), detections(), RULE).holds
 
 
+@pytest.mark.parametrize("place", [0, 4])
+def test_what_is_no_number_has_no_pair(place):
+    broken = [*FIRST]
+    broken[place] = float("nan")
+    assert compare(detections(broken, SECOND), detections(FIRST, SECOND), RULE).missing == 2
+
+
 @pytest.mark.parametrize(
     "alone, others",
     [

@@ -17,6 +17,8 @@ from vfnet.export.description import (
     write_description,
 )
 from vfnet.export.padding import build_resize, pad_together
+from vfnet.export.runtimes import RUNTIMES
+from vfnet.predictor import Predictor
 
 DESCRIPTION = Description(
     format="openvino",
@@ -73,6 +75,26 @@ def test_what_is_missing_or_changed_is_said(file, tmp_path):
     description_path(file).unlink()
     with pytest.raises(UserError, match=r"there is no .*vfnet\.json"):
         load_exported(file)
+
+
+@pytest.fixture
+def without_runtime(monkeypatch):
+    monkeypatch.setitem(RUNTIMES, "openvino", lambda path: None)
+
+
+def test_a_run_does_not_go_on_with_a_file_of_other_weights(file, without_runtime):
+    """An .xml of other weights is the same: they lie beside it."""
+    before = Predictor(file).settings
+    assert Predictor(file).settings == before
+    file.with_suffix(".bin").write_bytes(b"others")
+    write_description(DESCRIPTION, description_path(file))
+    assert Predictor(file).settings != before
+
+
+def test_a_raw_file_is_no_predictor(file, without_runtime):
+    write_description(DESCRIPTION._replace(raw=True), description_path(file))
+    with pytest.raises(UserError, match="exported with --raw .* no detections"):
+        Predictor(file)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": "onnx"}', "null"])

@@ -91,6 +91,14 @@ def test_soft_nms_has_no_graph(tmp_path):
         DetectorGraph(detector, rgb=True)
 
 
+def test_any_number_of_detections_has_no_graph(tmp_path):
+    _, detector = tiny_detector("atss", tmp_path)
+    detector.suppression.keywords["max_detections"] = -1
+    with pytest.raises(UserError, match="DETECTIONS_PER_IMAGE -1: set it"):
+        DetectorGraph(detector, rgb=True)
+    DetectorGraph(detector, rgb=True, raw=True)
+
+
 def test_two_stages_have_no_graph(tmp_path):
     with pytest.raises(UserError, match="got GeneralizedRCNN.*two stages: choose a config"):
         DetectorGraph(build_model(libra_config(tmp_path)), rgb=True)

@@ -71,6 +71,8 @@ def test_pictures_are_chosen_at_equal_distances_and_whole_batches_taken():
     assert len(calibration_batches(files[:128], 1)) == 128
     with pytest.raises(UserError, match="at least 128 pictures to calibrate on, found 127"):
         calibration_batches(files[:127], 1)
+    with pytest.raises(UserError, match="on 300 pictures, fewer than a batch of 301"):
+        calibration_batches(files, 301)
 
 
 def test_a_file_that_loses_too_much_is_written_only_if_that_is_accepted(tmp_path):

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 from detectron2.data.detection_utils import read_image
@@ -92,6 +93,19 @@ def test_a_file_proves_itself_and_predicts_without_torch(repository, tmp_path):
     for line, score, box in zip(lines, expected.scores, expected.pred_boxes.tensor):
         assert float(line[1]) == pytest.approx(score.item(), abs=2e-3)
         assert [float(x) for x in line[3:]] == pytest.approx(box.tolist(), abs=0.11)
+
+
+def test_a_missing_package_is_said_before_the_detector_is_exported(run, tmp_path, monkeypatch):
+    for package in ("onnx", "onnxscript"):  # whether they are installed here or not
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr("vfnet.export.write.export_program", None)
+    cfg, _ = saved_detector("atss", tmp_path)
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    with pytest.raises(
+        UserError, match=r"needs the package onnxruntime .*vfnet-detectron2\[export"
+    ):
+        run(tmp_path / "config.yaml")
 
 
 def test_a_file_of_another_format_keeps_its_json(run, tmp_path):

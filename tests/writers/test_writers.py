@@ -10,6 +10,7 @@ from pycocotools.coco import COCO
 from tests.predictions import NAMES, detections
 from vfnet.errors import UserError
 from vfnet.writers import (
+    CocoIds,
     CocoWriter,
     CsvWriter,
     RecordWriter,
@@ -101,6 +102,14 @@ def test_ids_come_from_the_data_set_that_holds_the_pictures(tmp_path):
         ids.image_id("in/c.png")
     with pytest.raises(UserError, match="no category for 1 of 4 classes, the first 'screw'"):
         read_coco_ids(str(tmp_path / "data.json"), [*NAMES, "screw"])
+
+
+def test_each_picture_has_an_id_of_its_own():
+    ids = CocoIds([1], {"/data/a.png": 1, "val/b.png": 2, "c.png": 3})
+    assert ids.image_id("/data/a.png") == 1  # a data set of absolute paths
+    ids.check_pictures(["/data/a.png", "in/val/b.png", "in/c.png"])
+    with pytest.raises(UserError, match="train/c.png and val/c.png are the same picture"):
+        ids.check_pictures(["train/c.png", "val/c.png"])
 
 
 def test_after_an_exception_nothing_is_left(tmp_path):

@@ -33,7 +33,10 @@ class PicturePredictor(Protocol):
     """What predicts: `Predictor`, or what has the same."""
 
     class_names: list[str]
-    category_ids: list[int] | None  # of the data set, where they are known
+
+    @property
+    def category_ids(self) -> list[int] | None:
+        """The ids of the classes in the data set, where they are known."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -112,8 +115,7 @@ class _Run:
         if "yolo" in outputs.save:
             check_label_files([str(file) for file in files])
         if outputs.coco_ids is not None:
-            for file in files:
-                outputs.coco_ids.image_id(str(file))
+            outputs.coco_ids.check_pictures(map(str, files))
         settings = {**predictor.settings, "save": sorted(outputs.save)}
         self.journal = Journal(folder / JOURNAL_NAME, settings, names)
 

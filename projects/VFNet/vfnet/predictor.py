@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from .config import detector_node
 from .data.picture_input import PictureInput, load_picture
 from .data.sources import Skip, expand_sources, read_pictures
 from .errors import UserError
+from .export.description import description_path
+from .export.exported import is_exported, load_exported
 from .loading import (
     build_predictor,
     category_ids,
@@ -37,7 +40,6 @@ from .utils.threads import read_ahead
 
 __all__ = ["Predictor", "build_predictor", "class_names", "load_prediction_config"]
 
-EXPORTED_SUFFIXES = (".onnx", ".xml")
 # Batches of pictures that `stream` reads before it predicts: among so many, some have one size.
 _BATCHES_AHEAD = 2
 
@@ -48,13 +50,12 @@ class Predictor:
         predictor = Predictor("vfnet://vfnet_R50_1x", confidence_threshold=0.3)
         instances = predictor("picture.jpg")["instances"]
 
-    `class_names`: the name of each class, by its id. `category_ids`: the ids of the classes in the
-    data set, where the config or its json knows them, else None.
+    `class_names`: the name of each class, by its id.
     """
 
     class_names: list[str]
-    category_ids: list[int] | None
-    _config_hash: str | None
+    _config: CfgNode | None
+    _config_hash: str
     _slicing: Slicing | None
     _nms_threshold: float | None
     _most_detections: int | None
@@ -94,7 +95,7 @@ class Predictor:
         """
         _check_numbers(confidence_threshold, max_detections, batch_size)
         self.batch_size = batch_size
-        if weights is not None and Path(weights).suffix.lower() in EXPORTED_SUFFIXES:
+        if weights is not None and is_exported(weights):
             if config is not None or overrides:
                 raise UserError(f"{weights} brings its own settings: leave the config out")
             self._open_exported(os.fspath(weights), confidence_threshold, max_detections)
@@ -114,7 +115,7 @@ class Predictor:
         if max_detections is not None and cfg.TEST.DETECTIONS_PER_IMAGE >= 0:
             most = max(max_detections, cfg.TEST.DETECTIONS_PER_IMAGE)
             cfg.TEST.DETECTIONS_PER_IMAGE = most
-        self.class_names, self.category_ids = class_names(cfg), category_ids(cfg)
+        self.class_names, self._config = class_names(cfg), cfg
         self._slicing, self._nms_threshold = slicing_of(cfg), detector_node(cfg).NMS_THRESH_TEST
         self._most_detections = max(cfg.TEST.DETECTIONS_PER_IMAGE, 0) or None
         predictor = build_predictor(cfg)
@@ -126,11 +127,11 @@ class Predictor:
     def _open_exported(
         self, file: str, confidence_threshold: float | None, max_detections: int | None
     ) -> None:
-        from .export import load_exported  # needs the extra `export`
-
         self._model = exported = load_exported(file)
-        self.class_names, self.category_ids = list(exported.description.class_names), None
-        self._weights, self._config_hash = file, None
+        exported.check_detects()
+        self.class_names, self._config = list(exported.description.class_names), None
+        # Its json has the hashes of all files that belong to it.
+        self._weights, self._config_hash = file, sha256(str(description_path(Path(file))))
         lowest, most = exported.description.score_threshold, exported.description.max_detections
         if (
             lowest is not None
@@ -206,6 +207,14 @@ class Predictor:
         if self.batch_size == 1 or self._sliced is not None:
             return 1
         return self.batch_size * _BATCHES_AHEAD
+
+    @cached_property
+    def category_ids(self) -> list[int] | None:
+        """The ids of the classes in the data set, where the config or its json knows them.
+
+        The json, which may be large, is read when they are first asked for.
+        """
+        return None if self._config is None else category_ids(self._config)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -104,10 +104,15 @@ def draw_boxes(
 
 
 def write_picture(path: str | Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB in the format that the name ends in, aside first, then renamed."""
+    """Write (H, W, 3) uint8 RGB in the format that the name ends in, aside first, then renamed.
+
+    Raises:
+        UserError: the name ends in no format of pictures that can be written.
+        OSError: the file cannot be written.
+    """
     path = Path(path)
     file_format = Image.registered_extensions().get(path.suffix.lower())
-    if file_format is None:
+    if file_format not in Image.SAVE:
         raise UserError(f"expected a picture's name such as {path.stem}.png, got {path}")
     with write_aside(path) as stream:
         Image.fromarray(image).save(stream, format=file_format, quality=95)

@@ -50,6 +50,12 @@ def test_soft_nms_leaves_other_classes_alone_and_stops_at_the_limit():
 
 
 @pytest.mark.parametrize("name", ["nms", "soft_nms_linear", "soft_nms_gaussian"])
+def test_below_0_all_are_kept_as_detectron2_has_it(name):
+    suppress = build_suppression(name, 0.6, -1, 0.5, 0.001, prefix="MODEL.X")
+    assert suppress(BOXES, SCORES, torch.zeros(3, dtype=torch.int64))[0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["nms", "soft_nms_linear", "soft_nms_gaussian"])
 def test_no_candidate_gives_no_detection(name):
     suppress = build_suppression(name, 0.6, 100, 0.5, 0.001, prefix="MODEL.X")
     kept, scores = suppress(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))

@@ -111,10 +111,12 @@ def compare(found: Instances, expected: Instances, rule: SelectionRule) -> Agree
     A detection may have no partner where rounding decides: its score is that of the threshold or of
     the last place, or it overlaps another one of its class by what suppression allows.
     """
-    boxes = torch.cdist(found.pred_boxes.tensor, expected.pred_boxes.tensor, p=float("inf"))
+    # Not torch.cdist, which passes over NaN.
+    boxes = (found.pred_boxes.tensor[:, None] - expected.pred_boxes.tensor).abs().amax(dim=2)
     scores = (found.scores[:, None] - expected.scores).abs()
     distance = torch.maximum(boxes / BOX_TOLERANCE, scores / SCORE_TOLERANCE)
     distance[found.pred_classes[:, None] != expected.pred_classes] = float("inf")
+    distance[distance.isnan()] = float("inf")  # what is no number is no pair
     agreement, left = Agreement(), (torch.ones(len(found)), torch.ones(len(expected)))
     for _ in range(min(distance.shape)):
         i, j = divmod(int(distance.argmin()), distance.shape[1])

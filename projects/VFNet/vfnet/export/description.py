@@ -95,7 +95,7 @@ def read_description(file: Path) -> Description:
     if file.name not in description.files:
         raise UserError(f"{path} describes {', '.join(description.files)}, not {file.name}")
     for name, digest in description.files.items():
-        other = path.with_name(name)
+        other = path.parent / name
         if not other.is_file():
             raise UserError(f"{other} is missing, which belongs to {file}: copy it beside, too")
         if sha256(str(other)) != digest:

@@ -47,11 +47,7 @@ class ExportedDetector:
         Raises:
             UserError: the file gives no detections (`raw`), or an image is larger than it takes.
         """
-        if self.description.raw:
-            raise UserError(
-                "this file was exported with --raw and gives scores and boxes of all locations, no "
-                "detections: export without --raw to predict"
-            )
+        self.check_detects()
         batch, results = self.description.batch, []
         for first in range(0, len(batched_inputs), batch):
             items = batched_inputs[first : first + batch]
@@ -61,6 +57,18 @@ class ExportedDetector:
                 for i, item in enumerate(items)
             ]
         return results
+
+    def check_detects(self) -> None:
+        """Check that the file gives detections.
+
+        Raises:
+            UserError: it was exported raw.
+        """
+        if self.description.raw:
+            raise UserError(
+                "this file was exported with --raw and gives scores and boxes of all locations, no "
+                "detections: export without --raw to predict or to score"
+            )
 
     def read(self, picture: str) -> Tensor:
         """Read a picture's file and resize it -> what a call takes as "image".
@@ -102,9 +110,9 @@ def _instances(
     return detector_postprocess(found, item.get("height", height), item.get("width", width))
 
 
-def is_exported(path: str) -> bool:
+def is_exported(path: str | os.PathLike[str]) -> bool:
     """Whether a path names a file for another runtime, not weights; it need not be there."""
-    return Path(path).suffix in SUFFIXES.values()
+    return Path(path).suffix.lower() in SUFFIXES.values()
 
 
 def load_exported(path: str | os.PathLike[str]) -> ExportedDetector:

@@ -31,7 +31,7 @@ class DetectorGraph(nn.Module):
             raw: whether to give all locations' scores and boxes instead of detections.
 
         Raises:
-            UserError: no detector of this project's dense ones; soft-NMS, unless `raw`.
+            UserError: no detector of this project's dense ones; as `selection_rule`, unless `raw`.
         """
         super().__init__()
         check_architecture(type(detector))
@@ -96,7 +96,7 @@ def selection_rule(detector: CandidateDetector) -> SelectionRule:
     """What the detector's own path to detections decides by.
 
     Raises:
-        UserError: it suppresses by soft-NMS.
+        UserError: it suppresses by soft-NMS, or gives any number of detections.
     """
     rule: Any = detector.candidate_rule
     suppression: Any = detector.suppression
@@ -105,6 +105,11 @@ def selection_rule(detector: CandidateDetector) -> SelectionRule:
             "a graph has no soft-NMS, got NMS_TYPE "
             f"'soft_nms_{suppression.keywords.get('method')}': export with --raw and suppress "
             "outside, or set NMS_TYPE 'nms'"
+        )
+    if suppression.keywords["max_detections"] < 1:
+        raise UserError(
+            "a graph has a largest number of detections, got TEST.DETECTIONS_PER_IMAGE "
+            f"{suppression.keywords['max_detections']}: set it, or export with --raw"
         )
     assert rule.func in (best_pairs, best_locations), rule
     return SelectionRule(

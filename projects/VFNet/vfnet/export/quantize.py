@@ -65,6 +65,8 @@ def calibration_batches(pictures: Sequence[str], batch: int) -> list[list[str]]:
     """
     check_calibration(pictures)
     number = min(len(pictures), MOST_PICTURES)
+    if batch > number:
+        raise UserError(f"int8 is calibrated on {number} pictures, fewer than a batch of {batch}")
     chosen = [pictures[i * len(pictures) // number] for i in range(number)]
     # What is left over would be filled up with black.
     return [chosen[first : first + batch] for first in range(0, number - batch + 1, batch)]

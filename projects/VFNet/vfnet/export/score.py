@@ -82,7 +82,9 @@ def compare_scores(
     Raises:
         UserError: as `check_scorable`, or the data set has no boxes.
     """
-    if not any(record.get("annotations") for record in DatasetCatalog.get(dataset)):
+    records = DatasetCatalog.get(dataset)
+    boxes = (a for record in records for a in record.get("annotations", ()))
+    if all(box.get("iscrowd", 0) for box in boxes):  # crowds have no AP
         raise UserError(f"{dataset} has no boxes to score with: name a data set with annotations")
     with tempfile.TemporaryDirectory() as folder:
         cfg = cfg.clone()
@@ -103,11 +105,7 @@ def check_scorable(exported: ExportedDetector, cfg: CfgNode) -> None:
         UserError: it gives no detections, its classes are not those of a data set, or test-time
             augmentation or slices are asked for.
     """
-    description = exported.description
-    if description.raw:
-        raise UserError(
-            "a file that was exported with --raw gives no detections to score: export without --raw"
-        )
+    exported.check_detects()
     if cfg.TEST.AUG.ENABLED or cfg.TEST.SLICE.SIZE:
         raise UserError(
             "test-time augmentation and slices are scored with a detector in torch, not with an "
@@ -115,7 +113,7 @@ def check_scorable(exported: ExportedDetector, cfg: CfgNode) -> None:
             "that the file was made of"
         )
     for name in cfg.DATASETS.TEST:
-        check_classes(description, name, MetadataCatalog.get(name).get("thing_classes"))
+        check_classes(exported.description, name, MetadataCatalog.get(name).get("thing_classes"))
 
 
 def check_classes(description: Description, dataset: str, classes: Sequence[str] | None) -> None:

@@ -17,6 +17,7 @@ from .. import __version__
 from ..config import detector_node, inference_precision
 from ..errors import UserError
 from ..predictor import build_predictor, class_names
+from ..utils.extras import import_extra
 from ..utils.files import sha256, write_folder_aside
 from .agreement import Agreement, check_pictures
 from .description import Description, ResizeRule, description_path, write_description
@@ -29,6 +30,8 @@ from .quantize import quantize_file
 from .runtimes import SUFFIXES
 from .score import LARGEST_LOSS, Scores, compare_scores
 
+# What writing and running a file needs.
+PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 WRITERS: dict[str, Callable] = {"onnx": write_onnx, "openvino": write_openvino}
 
 
@@ -80,6 +83,9 @@ def export_detector(
     """
     _check_place(folder / f"{name}{'_int8' * bool(calibration)}{SUFFIXES[options.format]}")
     graph = build_graph(cfg, options.raw)
+    # Sooner than where each is used, which may be minutes later.
+    for package in (*PACKAGES[options.format], *(["nncf"] if calibration else [])):
+        import_extra(package, "export")
     program = export_program(graph, options.batch, options.size)
     with write_folder_aside(folder) as aside:
         file = aside / f"{name}{SUFFIXES[options.format]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -33,10 +33,25 @@ class CocoIds(NamedTuple):
         """
         parts = PurePath(name).parts
         for start in range(len(parts)):
-            file_name = "/".join(parts[start:])
+            file_name = PurePath(*parts[start:]).as_posix()
             if file_name in self.image_ids:
                 return self.image_ids[file_name]
         raise UserError(f"{printable(name)} is no picture of the COCO json that gives the ids")
+
+    def check_pictures(self, names: Iterable[str]) -> None:
+        """Check that each picture has an id of its own.
+
+        Raises:
+            UserError: one has none (`image_id`), or two have the same.
+        """
+        taken: dict[int, str] = {}
+        for name in names:
+            other = taken.setdefault(self.image_id(name), name)
+            if other != name:
+                raise UserError(
+                    f"{printable(other)} and {printable(name)} are the same picture in the COCO "
+                    "json that gives the ids: name only those that it holds"
+                )
 
 
 def read_coco_ids(json_file: str, class_names: Sequence[str]) -> CocoIds:

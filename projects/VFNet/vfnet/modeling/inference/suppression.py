@@ -22,9 +22,11 @@ def nms(
     """Suppress, class by class, what overlaps a better box by more than `iou_threshold`.
 
     Returns:
-        The kept candidates' indices and their scores, best first, at most `max_detections`.
+        The kept candidates' indices and their scores, best first, at most `max_detections`; below
+        0: all.
     """
-    kept = batched_nms(boxes, scores, classes, iou_threshold)[:max_detections]
+    kept = batched_nms(boxes, scores, classes, iou_threshold)
+    kept = kept if max_detections < 0 else kept[:max_detections]
     return kept, scores[kept]
 
 
@@ -55,7 +57,7 @@ def soft_nms(
     """
     remaining = scores.clone()
     kept, kept_scores = [], []
-    for _ in range(min(max_detections, len(scores))):
+    for _ in range(len(scores) if max_detections < 0 else min(max_detections, len(scores))):
         best = remaining.argmax()
         if remaining[best] < min_score:
             break
