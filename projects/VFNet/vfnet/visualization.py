@@ -71,9 +71,10 @@ def draw_boxes(
 ) -> np.ndarray:
     """Draw boxes with class names, and scores if given; a class has one colour in all pictures.
 
-    Lines and letters follow the size of the result, and are small where most boxes are. Labels stand inside the picture where they
-    hide least, those of high scores first; in crowded pictures their letters are smaller, and those
-    that find no place are left out. Names are text, whatever they hold: see `names_with_fonts`.
+    Lines and letters follow the size of the result, and are small where most boxes are. Labels
+    stand inside the picture where they hide least, those of high scores first; in crowded pictures
+    their letters are smaller, and those that find no place are left out. Names are text, whatever
+    they hold: see `names_with_fonts`.
 
     Args:
         image: (H, W, 3) uint8, RGB.
