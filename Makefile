@@ -37,9 +37,10 @@ app: setup
 test: setup
 	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -n auto --dist loadfile
 
+# A browser that does not answer fails its test instead of holding up all others.
 test-extras: setup
 	$(VENV_PYTHON) -m pip install --quiet --no-build-isolation --editable ".[export,sahi,web,test-extras]"
-	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -m extra
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -m extra --timeout 600
 
 lint: setup
 	$(VENV_PYTHON) -m ruff format --check .

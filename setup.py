@@ -72,7 +72,7 @@ setup(
         "sahi": ["sahi"],
         "web": ["gradio>=6,<7"],
         # What the tests of the extras above need beside them.
-        "test-extras": ["playwright", "supervision"],
+        "test-extras": ["playwright", "pytest-timeout", "supervision"],
         "docs": ["furo", "myst-parser", "sphinx>=8"],
     },
 )

@@ -12,13 +12,13 @@ import os
 import signal
 import tempfile
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 # Before detectron2, whose import would warn.
 from vfnet.engine import report_errors  # isort: skip
 
 from vfnet.errors import UserError
+from vfnet.utils.extras import import_extra
 from vfnet.web.detectors import Detectors, Source
 
 TRAINED_BY_DEMO = Path("output/shapes/model_final.pth")
@@ -76,18 +76,15 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: an argument or a detector is not usable, the port is taken.
     """
-    if find_spec("gradio") is None:
-        raise UserError(
-            'the page needs the package gradio: pip install "vfnet-detectron2[web]", or in a clone '
-            'pip install -e ".[web]"'
-        )
-    detectors = Detectors(find_sources(args.weights, args.config_file))
-    detectors.load_own()
+    sources = find_sources(args.weights, args.config_file)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is temporary goes then too
     with tempfile.TemporaryDirectory(prefix="vfnet_page_") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # read when gradio is imported
+        import_extra("gradio", "web")
         from vfnet.web.page import build_page, launch
 
+        detectors = Detectors(sources)
+        detectors.load_own()
         page = build_page(detectors, Path(folder))
         try:
             address = launch(page, args.host, args.port)

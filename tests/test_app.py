@@ -62,7 +62,7 @@ def test_configs_belong_to_weights_in_their_order(app):
 
 
 def test_without_gradio_it_names_the_extra(app, monkeypatch):
-    monkeypatch.setattr(app, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match=r'pip install -e "\.\[web\]"'):
         app.run(app.parse_arguments(["--weights", "a.pth"]))
 

@@ -98,3 +98,11 @@ def contrast(*colors):
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
     return (high + 0.05) / (low + 0.05)
+
+
+def test_small_boxes_in_a_large_picture_are_not_hidden():
+    corners = np.random.default_rng(0).uniform(0, 2900, (600, 2))
+    boxes = np.concatenate((corners, corners + 12), axis=1)
+    style = choose_style(4000, 3000, boxes)
+    assert style.line == 1 and style.text == 12
+    assert choose_style(4000, 3000, boxes * 30) == choose_style(4000, 3000)

@@ -22,7 +22,6 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
@@ -32,7 +31,7 @@ from vfnet.data.checks.survey import Boxes, Survey, survey
 from vfnet.engine import load_config
 from vfnet.errors import UserError
 from vfnet.evaluation.assignment import Assignment, assign_boxes
-from vfnet.visualization import write_picture
+from vfnet.inspection.figures import DPI, plain, write_figure
 
 # COCO's borders of small, medium and large: square root of the area, in pixels.
 SIZES = {"small": (0, 32), "medium": (32, 96), "large": (96, np.inf)}
@@ -41,7 +40,7 @@ SIDES = (0, 8, 16, 32, 64, 128, 256, 512, np.inf)
 # Share of boxes without a location from which on it is said.
 UNLEARNED = 0.01
 # Of the picture. More classes than colours are drawn as one.
-COLOURED_CLASSES, SIZE_INCHES, DPI = 9, (15.0, 4.8), 100
+COLOURED_CLASSES, SIZE_INCHES = 9, (15.0, 4.8)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -126,8 +125,7 @@ def draw_sizes(boxes: Boxes, names: Sequence[str], num_pictures: int) -> Figure:
     counts = np.bincount(boxes.classes, minlength=len(names))
     order = np.argsort(-counts, kind="stable")
     shown = order[:COLOURED_CLASSES] if len(order) > COLOURED_CLASSES + 1 else order
-    # A $ would begin a formula.
-    labels = [f"{names[c]} ({counts[c]})".replace("$", r"\$") for c in shown]
+    labels = [f"{plain(names[c])} ({counts[c]})" for c in shown]
     groups = [boxes.classes == c for c in shown]
     if len(shown) < len(order):
         groups.append(~np.isin(boxes.classes, shown))
@@ -188,9 +186,7 @@ def main(args: argparse.Namespace) -> int:
         warnings.append(f"{len(empty)} classes have no object: {', '.join(empty[:10])}")
     print_survey(found, names, assignments)
     if args.picture and len(found.boxes.classes):
-        canvas = FigureCanvasAgg(draw_sizes(found.boxes, names, len(records)))
-        canvas.draw()
-        write_picture(args.picture, np.asarray(canvas.buffer_rgba())[:, :, :3])
+        write_figure(args.picture, draw_sizes(found.boxes, names, len(records)))
         print(f"sizes: {args.picture}")
     for line in warnings:
         print(f"warning: {line}")

@@ -21,18 +21,18 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vfnet.config import detector_node
 from vfnet.data import check_datasets, check_images, read_picture, register_test_sets
 from vfnet.errors import UserError
+from vfnet.inspection.figures import DPI, write_figure
 from vfnet.predictor import build_predictor, class_names, load_prediction_config
-from vfnet.visualization import draw_boxes, write_picture
+from vfnet.visualization import draw_boxes
 
 PAIRS_PER_ROW = 2
 # Of one picture on the sheet; wide enough for the labels of a crowded picture.
-CELL_INCHES, DPI = 4.8, 100
+CELL_INCHES = 4.8
 
 
 class Drawable(NamedTuple):
@@ -188,9 +188,7 @@ def main() -> None:
         predictions = predictions_of_file(args.predictions, dataset, threshold)
     else:
         predictions = predictions_of_model(cfg, records, threshold)
-    canvas = FigureCanvasAgg(contact_sheet(records, predictions, class_names(cfg), threshold))
-    canvas.draw()
-    write_picture(args.output, np.asarray(canvas.buffer_rgba())[:, :, :3])
+    write_figure(args.output, contact_sheet(records, predictions, class_names(cfg), threshold))
     print(f"{len(records)} pictures of {dataset}: {args.output}")
 
 

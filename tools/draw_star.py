@@ -14,9 +14,9 @@ from vfnet.data import read_picture
 from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.inspection.figures import write_figure
-from vfnet.inspection.star import check_star_model, find_stars, model_input
+from vfnet.inspection.star import find_stars
 from vfnet.inspection.star_figure import draw_stars
-from vfnet.predictor import build_predictor, class_names, load_prediction_config
+from vfnet.predictor import Predictor
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -39,13 +39,11 @@ def main() -> None:
     args = parse_arguments()
     if args.count < 1:
         raise UserError(f"expected a --count of at least 1, got {args.count}")
-    weights = ["MODEL.WEIGHTS", args.weights] if args.weights else []
-    cfg = load_prediction_config(args.config_file, [*args.opts, *weights])
-    cfg.TEST.AUG.ENABLED = False  # the points are those of one view
-    image = read_picture(args.input, "RGB")
-    predictor = build_predictor(cfg)
-    check_star_model(predictor.model)
-    stars = find_stars(predictor.model, model_input(predictor, image))
+    image = read_picture(args.input)
+    # The points are those of one view.
+    overrides = [*args.opts, "TEST.AUG.ENABLED", False]
+    predictor = Predictor(args.weights, args.config_file, overrides=overrides)
+    stars = find_stars(predictor.model, predictor.model_input(image))
     stars = stars.best(args.count, args.confidence_threshold)
     if not len(stars.scores):
         raise UserError(
@@ -53,7 +51,7 @@ def main() -> None:
             "--confidence-threshold"
         )
     levels = predictor.model.head_in_features
-    write_figure(args.output, draw_stars(image, stars, class_names(cfg), levels))
+    write_figure(args.output, draw_stars(image[:, :, ::-1], stars, predictor.class_names, levels))
     print(f"{len(stars.scores)} detections of {args.input}: {args.output}")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from vfnet.engine import report_errors  # isort: skip
 
 from vfnet.errors import UserError
+from vfnet.export.description import read_description
 from vfnet.export.quantize import FEWEST_PICTURES, check_calibration
 from vfnet.export.score import LARGEST_LOSS, find_dataset, find_pictures
 from vfnet.export.write import WRITERS, Exported, ExportOptions, export_detector
@@ -128,7 +129,9 @@ def main() -> None:
         dataset=dataset,
         accept_loss=args.accept_loss,
     )
-    print(f"{written.path}: {written.path.stat().st_size / 1e6:.0f} MB, described by its json")
+    files = read_description(written.path).files
+    size = sum(written.path.with_name(file).stat().st_size for file in files)
+    print(f"{written.path}: {size / 1e6:.0f} MB, described by its json")
     report(written, len(pictures), args.int8)
 
 

@@ -20,6 +20,12 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_a_name_that_no_file_can_have_is_found_nowhere():
+    for name in ("x" * 5000, "a\0b"):
+        with pytest.raises(UserError, match="found nothing at"):
+            find_files([name])
+
+
 def test_inputs_are_files_folders_and_patterns_each_file_once(folder):
     a, b, c = folder / "a.png", folder / "b.JPG", folder / "deep" / "c.Tif"
     assert find_files([folder]) == [a, b]

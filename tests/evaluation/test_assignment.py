@@ -42,6 +42,13 @@ def test_sides_are_those_of_the_resized_picture(config):
     assert [small.is_learned.tolist(), large.is_learned.tolist()] == [[False], [True]]
 
 
+@pytest.mark.parametrize("resize", ["pil", "cv2"])
+def test_a_picture_is_resized_as_the_config_says(config, resize):
+    cfg = config("INPUT.RESIZE", resize, "INPUT.MIN_SIZE_TRAIN", "(60,)")
+    (found,) = assign_boxes(cfg, [record((40, 40, 64, 64))])
+    assert found.sides.tolist() == [16] and found.is_learned.tolist() == [True]
+
+
 def test_crowds_and_empty_pictures_play_no_part(config):
     crowd = record((9, 9, 6, 6))
     crowd["annotations"][0]["iscrowd"] = 1

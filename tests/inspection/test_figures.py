@@ -56,6 +56,13 @@ def test_a_faded_picture_is_nearer_white():
     assert (np.asarray(shown.get_array()) == 155).all()
 
 
+@pytest.mark.parametrize("name", ["x", "x.txt", "x.psd", "x.xbm"])
+def test_a_name_in_whose_format_nothing_can_be_written_is_named(tmp_path, name):
+    with pytest.raises(UserError, match=name):
+        write_figure(tmp_path / name, Figure(figsize=(1, 1)))
+    assert not any(tmp_path.iterdir())
+
+
 def test_folders_are_made_and_a_file_in_their_place_is_named(tmp_path):
     write_figure(tmp_path / "a" / "b" / "x.png", Figure(figsize=(1, 1)))
     assert Image.open(tmp_path / "a" / "b" / "x.png").size == (100, 100)

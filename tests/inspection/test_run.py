@@ -205,6 +205,16 @@ def test_curves_of_a_run_are_those_of_its_own_test_set_without_what_trained(run_
     assert [part.tolist() for part in nut[2:5]] == [[0.8], [1], [1]]
 
 
+def test_the_ground_truth_is_what_the_evaluation_compared_with(run_folder):
+    truth = json.loads((run_folder / "val.json").read_text())
+    annotation = truth["annotations"][0]
+    annotation["id"] = 0  # as exporters count, and pycocotools does not
+    del annotation["area"]
+    (run_folder / "val.json").write_text(json.dumps(truth), encoding="utf-16")
+    _, (nut,) = curves_of_run(run_folder)
+    assert (nut.num_gt, nut.recall.tolist()) == (1, [1])
+
+
 def test_with_several_test_sets_each_has_its_own_detections(run_folder):
     config = json.loads((run_folder / "config.yaml").read_text())
     config["DATASETS"]["TEST"] = ["plot_run_val", "shapes_val"]

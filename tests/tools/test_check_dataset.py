@@ -153,7 +153,7 @@ def test_an_export_of_roboflow_says_what_was_put_right(run, make_coco):
 @pytest.mark.parametrize("names", [("cell", "plate"), tuple(f"a ${i}" for i in range(15))])
 def test_the_picture_of_the_sizes(run, make_coco, names):
     file, _ = make_coco(categories=tuple(enumerate(names, start=1)), sizes=((64, 48),) * 30)
-    picture = file.parent / "sizes.png"
+    picture = file.parent / "new" / "sizes.png"
     status, text = run(file, "--picture", picture)
     assert status == 0 and f"sizes: {picture}" in text
     pixels = np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3)

@@ -62,7 +62,7 @@ def test_bad_input_is_named_and_nothing_is_written(run, tmp_path, picture):
         ((*ours, "--input", picture, "--count", 0), "at least 1, got 0"),
         ((*ours, "--input", tmp_path / "none.jpg"), r"none\.jpg"),
         ((*ours, "--input", picture, "--confidence-threshold", 1.1, *OPTS), "1.1 or more: lower"),
-        (("--config-file", TINY, "--input", picture), r"MODEL\.WEIGHTS is empty"),
+        (("--config-file", TINY, "--input", picture, *OPTS), r"MODEL\.WEIGHTS is empty"),
     ):
         with pytest.raises(UserError, match=message):
             run(*arguments)
@@ -72,4 +72,4 @@ def test_bad_input_is_named_and_nothing_is_written(run, tmp_path, picture):
 def test_other_detectors_are_refused(run, tmp_path, picture):
     weights = random_weights(tmp_path / "model.pth", LIBRA)
     with pytest.raises(UserError, match="VFNet or RepPoints; got GeneralizedRCNN"):
-        run("--config-file", LIBRA, "--weights", weights, "--input", picture)
+        run("--config-file", LIBRA, "--weights", weights, "--input", picture, *OPTS[:3])

@@ -36,6 +36,20 @@ def test_a_detector_is_loaded_once(detectors):
     assert detectors.load(label).class_names[0] == "nut"
 
 
+def test_own_ones_stay_and_the_last_two_of_the_zoo(monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        "vfnet.web.detectors.Predictor", lambda *names, **_: opened.append(names[0])
+    )
+    detectors = Detectors([Source("a.pth")])
+    own, *zoo = detectors.labels[:4]
+    for label in (own, *zoo, own, *zoo[1:]):
+        detectors.load(label)
+    assert len(opened) == 4 and opened[0] == "a.pth"
+    detectors.load(zoo[0])
+    assert len(opened) == 5
+
+
 def test_what_is_not_offered_is_not_loaded(detectors, weights):
     with pytest.raises(UserError, match="expected one of the 1 detectors"):
         detectors.load(str(weights))

@@ -210,6 +210,28 @@ def test_no_other_file_is_served(tab, site, weights):
         assert tab.request.get(f"{site.address}gradio_api/file={path}").status == 403
 
 
+@pytest.mark.parametrize("field", range(1, 5))
+def test_no_address_that_a_request_names_is_loaded(tab, site, monkeypatch, field):
+    loaded = []
+
+    async def load(url, cache_dir):
+        loaded.append(url)
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", load)
+    file = {"path": "https://example.org/a.png", "meta": {"_type": "gradio.FileData"}}
+    (number,) = (
+        d["id"]
+        for d in tab.request.get(f"{site.address}config").json()["dependencies"]
+        if len(d["inputs"]) == 5
+    )
+    values = [None, None, "tiny: model.pth", 0, False]
+    values[field] = file
+    ours = {"fn_index": number, "session_hash": f"address{field}"}
+    tab.request.post(f"{site.address}gradio_api/queue/join", data={**ours, "data": values})
+    reply = tab.request.get(f"{site.address}gradio_api/queue/data?session_hash=address{field}")
+    assert "process_completed" in reply.text() and loaded == []
+
+
 def test_a_larger_file_is_not_taken(tab, site):
     file = {"name": "a.png", "mimeType": "image/png", "buffer": bytes(2**20 + 1)}
     reply = tab.request.post(f"{site.address}gradio_api/upload", multipart={"files": file})

@@ -17,6 +17,8 @@ from .utils.files import write_aside
 # Diagonals of a picture per pixel of a line, and per pixel of a letter's height; the least of both.
 _DIAGONALS_PER_LINE, _DIAGONALS_PER_TEXT = 260, 52
 _THINNEST, _SMALLEST_TEXT = 1, 9
+# The longer side of a box by the widest line around it.
+_SIDES_PER_LINE = 10
 # The most of a picture that labels may cover, before their letters become smaller.
 _LABEL_SHARE = 0.15
 # Hues of the first classes, chosen to differ at a glance; then golden steps around the circle.
@@ -48,11 +50,14 @@ def text_color(color: tuple[int, int, int]) -> tuple[int, int, int]:
     return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else (255, 255, 255)
 
 
-def choose_style(width: int, height: int) -> Style:
-    """Return what suits a picture of this size."""
-    diagonal = math.hypot(width, height)
-    line = max(_THINNEST, round(diagonal / _DIAGONALS_PER_LINE))
-    text = max(_SMALLEST_TEXT, round(diagonal / _DIAGONALS_PER_TEXT))
+def choose_style(width: int, height: int, boxes: np.ndarray | None = None) -> Style:
+    """Return what suits a picture of this size, and hides no boxes (N, 4) that are mostly small."""
+    line = math.hypot(width, height) / _DIAGONALS_PER_LINE
+    text = math.hypot(width, height) / _DIAGONALS_PER_TEXT
+    if boxes is not None and len(boxes):
+        side = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
+        line, text = min(line, side / _SIDES_PER_LINE), min(text, side)
+    line, text = max(_THINNEST, round(line)), max(_SMALLEST_TEXT, round(text))
     return Style(line, text, max(1, round(text / 7)))
 
 
@@ -66,9 +71,10 @@ def draw_boxes(
 ) -> np.ndarray:
     """Draw boxes with class names, and scores if given; a class has one colour in all pictures.
 
-    Lines and letters follow the size of the result. Labels stand inside the picture where they
-    hide least, those of high scores first; in crowded pictures their letters are smaller, and those
-    that find no place are left out. Names are text, whatever they hold: see `names_with_fonts`.
+    Lines and letters follow the size of the result, and are small where most boxes are. Labels
+    stand inside the picture where they hide least, those of high scores first; in crowded pictures
+    their letters are smaller, and those that find no place are left out. Names are text, whatever
+    they hold: see `names_with_fonts`.
 
     Args:
         image: (H, W, 3) uint8, RGB.
@@ -88,7 +94,7 @@ def draw_boxes(
     order = range(len(boxes)) if scores is None else np.argsort(-np.asarray(scores), kind="stable")
     boxes, classes = boxes[list(order)], [int(classes[i]) for i in order]
     colors = [_bytes(class_color(index)) for index in classes]
-    style, canvas = choose_style(*picture.size), ImageDraw.Draw(picture)
+    style, canvas = choose_style(*picture.size, boxes), ImageDraw.Draw(picture)
     for box, color in reversed(list(zip(boxes, colors))):  # the best on top
         _draw_outline(canvas, box, color, style.line)
 
@@ -104,10 +110,15 @@ def draw_boxes(
 
 
 def write_picture(path: str | Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB in the format that the name ends in, aside first, then renamed."""
+    """Write (H, W, 3) uint8 RGB in the format that the name ends in, aside first, then renamed.
+
+    Raises:
+        UserError: the name ends in no format of pictures that can be written.
+        OSError: the file cannot be written.
+    """
     path = Path(path)
     file_format = Image.registered_extensions().get(path.suffix.lower())
-    if file_format is None:
+    if file_format not in Image.SAVE:
         raise UserError(f"expected a picture's name such as {path.stem}.png, got {path}")
     with write_aside(path) as stream:
         Image.fromarray(image).save(stream, format=file_format, quality=95)

@@ -156,6 +156,12 @@ def test_other_classes_without_boxes_stay(categories):
     assert empty_parents([content_of(categories=categories)]) == set()
 
 
+def test_ids_and_names_that_cannot_be_are_left_to_the_check_of_the_content():
+    broken = [{**CHILD, "id": [1]}, {**CHILD, "name": ["x"], "supercategory": {}}, {}]
+    content = content_of(annotation(category_id=[0]), categories=[ROOT, CHILD, *broken])
+    assert empty_parents([content]) == {0}
+
+
 def test_a_parent_with_a_box_in_any_file_of_the_run_stays():
     used = content_of(annotation(category_id=0), categories=[ROOT, CHILD])
     unused = content_of(annotation(), categories=[ROOT, CHILD])

@@ -47,6 +47,13 @@ def test_boxes_by_hand(folder):
     assert second == [24, 21, 16, 6] and third == [0, 0, 32, 24]
 
 
+@pytest.mark.parametrize("size", ["-0.0005 0.1", "0.1 -0.0005"])
+def test_a_negative_size_is_refused_however_small(folder, size):
+    add(folder, "a.png", f"0 0.5 0.5 {size}")
+    with pytest.raises(UserError, match=r"a\.txt: 0 0\.5 .* negative"):
+        read(folder)
+
+
 def test_a_polygon_becomes_the_box_around_it(folder):
     add(folder, "a.png", "0 0.25 0.25 0.75 0.25 0.5 1.0")
     (image,) = read(folder)

@@ -67,14 +67,14 @@ def test_choice_draws_only_the_options():
     np.random.seed(0)
     augmentation = MmcvResizeShortestEdge([10, 30], 1000, "choice")
     image = np.zeros((20, 20, 3), np.uint8)
-    assert {augmentation.get_transform(image).new_height for _ in range(40)} == {10, 30}
+    assert {augmentation.get_transform(image).new_h for _ in range(40)} == {10, 30}
 
 
 def test_range_includes_both_ends():
     np.random.seed(0)
     augmentation = MmcvResizeShortestEdge([10, 12], 1000, "range")
     image = np.zeros((20, 20, 3), np.uint8)
-    assert {augmentation.get_transform(image).new_height for _ in range(60)} == {10, 11, 12}
+    assert {augmentation.get_transform(image).new_h for _ in range(60)} == {10, 11, 12}
 
 
 def test_zero_leaves_the_image_as_it_is():
@@ -126,7 +126,7 @@ def test_the_long_edge_often_limits_with_vfnetx_ranges():
     np.random.seed(0)
     augmentation = ResizeBothEdges((500, 1400), (750, 2100), "range", cv2_resize)
     image = np.zeros((480, 640, 3), np.uint8)
-    widths = [augmentation.get_transform(image).new_width for _ in range(4000)]
+    widths = [augmentation.get_transform(image).new_w for _ in range(4000)]
     expected = np.minimum(long / 640, short / 480) * 640
     assert np.mean(widths) == pytest.approx(expected.mean(), abs=4 * expected.std() / 4000**0.5)
     # From the short edge's least, 500, to where the greatest bounds meet, 1400: 500 / 480 * 640.

@@ -64,7 +64,7 @@ def find_files(inputs: Sequence[str | os.PathLike]) -> list[Path]:
     files: dict[Path, Path] = {}  # resolved path -> path as given
     for given in map(str, inputs):
         paths = [Path(given)]
-        if not paths[0].exists():
+        if not os.path.exists(given):
             matches = sorted(glob.glob(os.path.expanduser(given), recursive=True))
             paths = [Path(match) for match in matches]
         if not paths:

@@ -11,7 +11,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-from ..data import check_datasets, register_test_sets
+from ..data import check_datasets, evaluation_file, register_test_sets
 from ..engine import load_config
 from ..errors import UserError
 from ..evaluation.precision_recall import ClassCurve, class_curves
@@ -124,7 +124,9 @@ def _ground_truth(cfg: CfgNode, dataset: str, folder: Path) -> tuple[Any, list[i
     metadata = MetadataCatalog.get(dataset)
     # Of a data set in another format the evaluation left a copy in COCO's.
     file = metadata.get("json_file") or folder / f"{dataset}_coco_format.json"
-    truth = _read_json(Path(file), f"the ground truth of {dataset}")
+    with evaluation_file(dataset):
+        evaluated = metadata.get("json_file") or file
+        truth = _read_json(Path(evaluated), f"the ground truth of {dataset}")
     if not (isinstance(truth, dict) and truth.get("annotations")):
         raise UserError(f"expected annotations in {file}, found none: nothing to compare with")
     to_class = metadata.get("thing_dataset_id_to_contiguous_id")

@@ -6,9 +6,7 @@ Naming convention: D = detections, R = locations of all levels.
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from detectron2.engine import DefaultPredictor
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -60,14 +58,6 @@ def check_star_model(model: nn.Module) -> None:
             "expected a detector that reads at nine points, MODEL.META_ARCHITECTURE VFNet or "
             f"RepPoints; got {type(model).__name__}"
         )
-
-
-def model_input(predictor: DefaultPredictor, image: np.ndarray) -> dict[str, Any]:
-    """What a predictor gives its model for an image (H, W, 3) uint8, RGB."""
-    pixels = image if predictor.input_format == "RGB" else image[:, :, ::-1]
-    resized = predictor.aug.get_transform(pixels).apply_image(pixels)
-    tensor = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
-    return {"image": tensor, "height": image.shape[0], "width": image.shape[1]}
 
 
 @torch.no_grad()

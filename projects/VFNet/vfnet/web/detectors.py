@@ -1,7 +1,7 @@
 """The detectors that a page offers, by a label each; the page never shows where they lie."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ class Source(NamedTuple):
 
 
 class Detectors:
-    """Loads what its sources name when it is first asked for; own ones stay, and the last others.
+    """Loads detectors when they are first asked for; own ones stay, and the last of the zoo.
 
     Args:
         own: weights and exported files of this machine.
@@ -31,10 +31,11 @@ class Detectors:
     """
 
     def __init__(self, own: Sequence[Source], zoo: bool = True):
-        self._sources = own_labels(own) | (zoo_labels() if zoo else {})
+        self._own = own_labels(own)
+        self._sources = self._own | (zoo_labels() if zoo else {})
         self.labels = list(self._sources)
-        self._own = self.labels[: len(own)]
-        self.load = lru_cache(maxsize=len(own) + _ZOO_LOADED)(self._load)
+        self._load_own = cache(self._open)
+        self._load_from_zoo = lru_cache(maxsize=_ZOO_LOADED)(self._open)
 
     def load_own(self) -> None:
         """Load those of this machine, so that what is wrong with one shows before the page does.
@@ -45,9 +46,17 @@ class Detectors:
         for label in self._own:
             self.load(label)
 
-    def _load(self, label: str) -> Predictor:
+    def load(self, label: str) -> Predictor:
+        """Return the detector of a label.
+
+        Raises:
+            UserError: there is none; as `Predictor`.
+        """
         if label not in self._sources:
             raise UserError(f"expected one of the {len(self.labels)} detectors, got {label!r}")
+        return self._load_own(label) if label in self._own else self._load_from_zoo(label)
+
+    def _open(self, label: str) -> Predictor:
         weights, config = self._sources[label]
         return Predictor(weights, config, confidence_threshold=LOWEST_SCORE)
 

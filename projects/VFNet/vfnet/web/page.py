@@ -1,6 +1,7 @@
 """The page, laid out and wired with Gradio 6."""
 
 import json
+from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -95,6 +96,9 @@ def build_page(detectors: Detectors, folder: Path) -> gr.Blocks:
             api_visibility="private",
         ).then(**shown)
         threshold.change(**shown, trigger_mode="always_last")
+    for block in page.blocks.values():
+        own = block.async_move_resource_to_block_cache
+        block.async_move_resource_to_block_cache = partial(_take_file, own)
     return page.queue(max_size=32, default_concurrency_limit=2, api_open=False)
 
 
@@ -112,7 +116,7 @@ def launch(page: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) ->
         show_error=False,
         max_file_size=MOST_MEGABYTES * 2**20,
         allowed_paths=[],
-        state_session_capacity=32,
+        state_session_capacity=8,
         enable_monitoring=False,
         run_history=False,
         mcp_server=False,
@@ -121,6 +125,13 @@ def launch(page: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) ->
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
     )
     return address
+
+
+async def _take_file(own: Callable[..., Awaitable[str | None]], place: str | None) -> str | None:
+    """Gradio's own, but for addresses: a request may name one, which Gradio would load."""
+    if place is not None and "://" in str(place):
+        raise gr.Error("expected an uploaded file, not an address")
+    return await own(place)
 
 
 def _to_upload(payload: Any) -> Upload | None:

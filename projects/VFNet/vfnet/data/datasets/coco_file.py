@@ -1,6 +1,7 @@
 """A json file in COCO's format as exporters write it; what they leave out or add is put right."""
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -75,18 +76,20 @@ def empty_parents(contents: Sequence[Content], wanted: Collection[str] = ()) -> 
     They are named as the "supercategory" of another category, and hold no box in any of the files,
     which belong to one run. The `wanted` names, those of a config, stay, unless two have one.
     """
-    used = {a.get("category_id") for content in contents for a in content.get("annotations", [])}
+    used = [a.get("category_id") for content in contents for a in content.get("annotations", [])]
     parents = set()
     for content in contents:
         categories = content["categories"]
-        for index, category in enumerate(categories):
-            name, others = category.get("name"), categories[:index] + categories[index + 1 :]
-            is_doubled = name in [other.get("name") for other in others]
-            if name in [other.get("supercategory") for other in others] and (
-                is_doubled or name not in wanted
-            ):
-                parents.add(category.get("id"))
-    return {id_ for id_ in parents if isinstance(id_, int)} - used
+        names, groups = (_count_texts(categories, key) for key in ("name", "supercategory"))
+        for category in categories:
+            name, id_ = category.get("name"), category.get("id")
+            # Others, which cannot be used, are left to `check_coco_content`.
+            if not (isinstance(name, str) and isinstance(id_, int)):
+                continue
+            groups_others = groups[name] > (category.get("supercategory") == name)
+            if groups_others and (names[name] > 1 or name not in wanted):
+                parents.add(id_)
+    return parents - {id_ for id_ in used if isinstance(id_, int)}
 
 
 def without_categories(content: Content, left_out: Collection[int]) -> Content:
@@ -144,6 +147,10 @@ def complete(content: Content, file_names: Mapping[str, str] | None = None) -> C
     if "annotations" in content:
         completed["annotations"] = annotations
     return Completed(completed, repairs, bool(repairs) or is_renumbered)
+
+
+def _count_texts(items: Iterable[Content], key: str) -> Counter[str]:
+    return Counter(item[key] for item in items if isinstance(item.get(key), str))
 
 
 def _check_structure(json_file: str, content: Any) -> None:

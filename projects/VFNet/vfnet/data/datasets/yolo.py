@@ -166,6 +166,8 @@ def _read_object(
         corners = [min(shares[::2]), min(shares[1::2]), max(shares[::2]), max(shares[1::2])]
     else:
         x, y, width, height = shares
+        if width < 0 or height < 0:
+            raise UserError(f"{where}: width and height are negative")
         corners = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
     x0, y0, x1, y1 = (round(share * side, _DECIMALS) for share, side in zip(corners, size * 2))
     return LabelledObject(classes[number], (x0, y0, x1, y1))

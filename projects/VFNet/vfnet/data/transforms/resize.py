@@ -87,9 +87,9 @@ class ResizeBothEdges(T.Augmentation):
 
 
 class Cv2ResizeTransform(T.Transform):
-    """Resize an image with OpenCV's bilinear interpolation."""
+    """Resize an image with OpenCV's bilinear interpolation; attributes as `ResizeTransform`'s."""
 
-    def __init__(self, height: int, width: int, new_height: int, new_width: int) -> None:
+    def __init__(self, h: int, w: int, new_h: int, new_w: int) -> None:
         super().__init__()
         self._set_attributes(locals())
 
@@ -97,15 +97,15 @@ class Cv2ResizeTransform(T.Transform):
         """Resize an (H, W) or (H, W, C) image."""
         resized = cv2.resize(
             np.ascontiguousarray(image),
-            (self.new_width, self.new_height),
+            (self.new_w, self.new_h),
             interpolation=cv2.INTER_LINEAR,
         )
         # OpenCV drops a channel axis of length one.
-        return resized.reshape(self.new_height, self.new_width, *image.shape[2:])
+        return resized.reshape(self.new_h, self.new_w, *image.shape[2:])
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """Scale (N, 2) points x, y, in pixels."""
-        scale = np.array([self.new_width / self.width, self.new_height / self.height])
+        scale = np.array([self.new_w / self.w, self.new_h / self.h])
         return coords * scale
 
 
