@@ -28,7 +28,7 @@ def test_every_config_of_the_repository_is_found_by_its_path_and_by_its_name(rep
 @pytest.mark.parametrize(
     "name", ["vfnet_R51_1x", "../configs/vfnet_R50_1x.yaml", "ablation/vfnet_R50_1x", ""]
 )
-def test_an_unknown_name_lists_those_there_are(name):
+def test_an_unknown_name_is_told_the_nearest(name):
     with pytest.raises(UserError, match=r"vfnet_R50_1x\.yaml"):
         model_zoo.get_config_file(name)
 

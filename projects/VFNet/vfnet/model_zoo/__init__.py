@@ -32,7 +32,7 @@ def get_config_file(config_path: str) -> str:
     by_name = files | {path.name: path for path in files.values()}
     name = config_path if config_path.endswith(".yaml") else f"{config_path}.yaml"
     if name not in by_name:
-        close = difflib.get_close_matches(name, by_name, n=3)
+        close = difflib.get_close_matches(Path(name).name, [Path(file).name for file in files], n=3)
         known = f"did you mean {' or '.join(close)}" if close else f"available: {', '.join(files)}"
         raise NotInZooError(
             f"expected the name of a config of this project, got {config_path!r}; {known}"
