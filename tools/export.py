@@ -119,6 +119,7 @@ def main() -> None:
     pictures = find_pictures(cfg, args.check)[: PICTURES_OF_DATASET if dataset else None]
     name = Path(args.config_file).stem
     name = cfg.MODEL.META_ARCHITECTURE.lower() if name == "config" else name
+    print(f"Exporting {name} for {args.format}, which takes some minutes", flush=True)
     written = export_detector(
         cfg,
         name,
