@@ -29,11 +29,10 @@ from lib.runs import Bench
 from lib.timing import Run, Summary, Watch
 from lib.variants import agreement
 from vfnet.engine import report_errors
-from vfnet.layers import star_conv as star_deform_conv
+from vfnet.layers import star_conv
 from vfnet.layers.deform_conv import AnyDeviceDeformConv
 from vfnet.layers.gather_conv import SamplingPoints, finite_offsets
 from vfnet.layers.star_conv import StarDeformConv
-from vfnet.modeling.heads import vfnet as head
 from vfnet.utils.precision import PRECISIONS
 
 AS_IT_IS = "as it is"
@@ -68,10 +67,8 @@ def star_by_torchvision(
 def star_path(forward: Callable | None) -> Iterator[None]:
     """Let every star take `forward`; None: gather."""
     with ExitStack() as stack:
-        # Who asks: the head, to find the points that both stars of a level share, and the layer.
-        for module in (head, star_deform_conv):
-            answer = mock.Mock(return_value=forward is not None)
-            stack.enter_context(mock.patch.object(module, "kernel_runs", answer))
+        answer = mock.Mock(return_value=forward is not None)
+        stack.enter_context(mock.patch.object(star_conv, "kernel_runs", answer))
         if forward:
             stack.enter_context(mock.patch.object(StarDeformConv, "forward", forward))
         yield

@@ -24,7 +24,6 @@ from vfnet.errors import UserError
 from vfnet.layers import deform_conv as modeling_dcn
 from vfnet.layers import star_conv as modeling_star
 from vfnet.layers.deform_conv import DeformConvWithOffset
-from vfnet.modeling.heads import vfnet as modeling_head
 from vfnet.modeling.losses.varifocal_sum import varifocal_loss_sum
 from vfnet.modeling.matching.atss import atss_match
 
@@ -133,10 +132,10 @@ def tiny(repository):
 def test_a_path_of_the_star_is_really_taken(tiny, monkeypatch):
     gather = Calls(modeling_star.gather_convolution)
     kernel = Calls(deform_paths.deform_conv2d)
-    points = Calls(modeling_head.sampling_points)
+    points = Calls(modeling_star.sampling_points)
     monkeypatch.setattr(modeling_star, "gather_convolution", gather)
     monkeypatch.setattr(deform_paths, "deform_conv2d", kernel)
-    monkeypatch.setattr(modeling_head, "sampling_points", points)
+    monkeypatch.setattr(modeling_star, "sampling_points", points)
     calls, found = [], []
     for path in deform_paths.paths("star", "cpu").values():
         with path():
