@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import torch
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import ImageList, Instances
 from torch import Tensor
@@ -48,6 +49,36 @@ class CandidateDetector(DenseDetector):
         """The head's levels of images (N, 3, H, W), normalised and padded."""
         pyramid = self.backbone(images)
         return [pyramid[name] for name in self.head_in_features]
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Any,
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """Losses of a batch, weighted: those of the subclass' `losses`, in float32."""
+        targets = self.assign(images, features, predictions, gt_instances)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.losses(predictions, self.priors(features), targets)
+
+    def assign(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Any,
+        gt_instances: list[Instances],
+    ) -> Targets:
+        """What each prediction of the batch learns."""
+        raise NotImplementedError
+
+    def priors(self, features: list[Tensor]) -> Tensor:
+        """What predictions are relative to: the points or the anchors of all levels."""
+        raise NotImplementedError
+
+    def losses(self, predictions: Any, priors: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """Compare predictions with targets -> weighted losses by name."""
+        raise NotImplementedError
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Any

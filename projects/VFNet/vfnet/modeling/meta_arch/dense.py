@@ -160,18 +160,6 @@ class LocationDetector(CandidateDetector):
         # Detectron2's copy, which exporters know, makes the host wait.
         return to_device(x, self.device) if self.training else super()._move_to_current_device(x)
 
-    def forward_training(
-        self,
-        images: ImageList,
-        features: list[Tensor],
-        predictions: Any,
-        gt_instances: list[Instances],
-    ) -> dict[str, Tensor]:
-        """Losses of a batch, weighted: see `losses`."""
-        targets = self.assign(images, features, predictions, gt_instances)
-        with torch.autocast(self.device.type, enabled=False):
-            return self.losses(predictions, self.points(features), targets)
-
     def assign(
         self,
         images: ImageList,
@@ -192,6 +180,10 @@ class LocationDetector(CandidateDetector):
             self.matcher,
         )
         return targets.to(self.device)
+
+    def priors(self, features: list[Tensor]) -> Tensor:
+        """The points that predictions are relative to -> (R, 2)."""
+        return self.points(features)
 
     def points(self, features: list[Tensor]) -> Tensor:
         """Where the locations of all levels stand -> (R, 2), x and y in pixels."""

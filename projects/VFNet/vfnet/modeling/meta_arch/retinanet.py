@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, RetinaNet
 from detectron2.structures import Boxes, ImageList, Instances
@@ -91,18 +90,9 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
             "quality_min": node.QUALITY_MIN,
         }
 
-    def forward_training(
-        self,
-        images: ImageList,
-        features: list[Tensor],
-        predictions: Any,
-        gt_instances: list[Instances],
-    ) -> dict[str, Tensor]:
-        """`loss_cls` and `loss_box_reg` of a batch, weighted."""
-        targets = self.assign(images, features, predictions, gt_instances)
-        anchors = Boxes.cat(self.anchor_generator(features)).tensor
-        with torch.autocast(self.device.type, enabled=False):
-            return self.losses(predictions, anchors, targets)
+    def priors(self, features: list[Tensor]) -> Tensor:
+        """The anchors of all levels -> (A, 4)."""
+        return Boxes.cat(self.anchor_generator(features)).tensor
 
     def assign(
         self,
@@ -114,7 +104,7 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
         """What each anchor of the batch learns; the predictions play no part."""
         return assign_anchors(
             gt_instances,
-            Boxes.cat(self.anchor_generator(features)).tensor,
+            self.priors(features),
             images.image_sizes,
             level_sizes(features),
             self.anchor_generator.strides,
@@ -123,7 +113,7 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
         )
 
     def losses(self, predictions: Any, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Compare what is predicted at `anchors` (A, 4) with targets -> weighted losses by name."""
+        """Compare predictions at `anchors` (A, 4) with targets -> `loss_cls`, `loss_box_reg`."""
         logits, deltas = self._flatten(predictions)
         own_anchors, own_deltas = anchors[targets.index % len(anchors)], deltas[targets.index]
         quality, _ = iou_and_giou(self._boxes(own_deltas.detach(), own_anchors), targets.boxes)
@@ -142,7 +132,7 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
     def decode(self, features: list[Tensor], predictions: Any) -> Decoded:
         """The scores and boxes of all anchors."""
         logits, deltas = self._flatten(predictions)
-        anchors = Boxes.cat(self.anchor_generator(features)).tensor.repeat(len(features[0]), 1)
+        anchors = self.priors(features).repeat(len(features[0]), 1)
         return Decoded(logits.float().sigmoid(), self._boxes(deltas, anchors))
 
     def level_counts(self, features: list[Tensor]) -> list[int]:
