@@ -66,7 +66,8 @@ def parameter_groups(
     1. "other", everything that is not below: `lr`, `weight_decay`. The biases of the offset
        branches of deformable convolutions belong here;
     2. "norm", weight and bias of normalisation layers: `lr`, `weight_decay_norm`;
-    3. "bias", the other parameters named `bias`: `lr * bias_lr_factor`, `weight_decay_bias`.
+    3. "bias", the other parameters named `bias`: `lr * bias_lr_factor`, `weight_decay_bias`
+       (2.0 and 0.0 in configs/Base-VFNet.yaml).
 
     A decay of None is `weight_decay`. The order is the model's own; empty groups are left out.
     """

@@ -37,7 +37,10 @@ def check_on_all_processes(check: Callable[[], T], *, everywhere: bool = False) 
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """The mean of a tensor over all processes; the tensor itself where there is one."""
+    """The mean of a tensor over all processes; the tensor itself where there is one.
+
+    Such as the number of positives, of which `modeling/losses/normalisers.py` makes normalisers.
+    """
     world_size = comm.get_world_size()
     if world_size == 1:
         return values
