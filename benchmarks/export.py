@@ -35,6 +35,7 @@ from vfnet.export.quantize import quantize
 from vfnet.export.runtimes import open_onnx, open_openvino
 from vfnet.export.write import ExportOptions
 from vfnet.export.write import describe as describe_file
+from vfnet.modeling.locations import padded_size
 from vfnet.utils.extras import import_extra
 
 EAGER = "torch, eager"
@@ -56,8 +57,7 @@ def exported_detectors(
     cfg.MODEL.WEIGHTS = str(folder / "model.pth")
     torch.save({"model": model.state_dict()}, cfg.MODEL.WEIGHTS)
     graph = DetectorGraph(model, rgb=cfg.INPUT.FORMAT == "RGB")
-    unit = max(model.backbone.size_divisibility, 1)
-    height, width = (-(-side // unit) * unit for side in workload.image_size)
+    height, width = padded_size(workload.image_size, model.backbone.size_divisibility)
     options = ExportOptions("openvino", (height, width), workload.batch)
     description = describe_file(cfg, "benchmark", graph, options)
 

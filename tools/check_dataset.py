@@ -21,8 +21,6 @@ from vfnet.engine import report_errors  # isort: skip
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from vfnet import model_zoo
@@ -30,8 +28,9 @@ from vfnet.data import register_coco_format, repairs_of
 from vfnet.data.checks.survey import Boxes, Survey, survey
 from vfnet.engine import load_config
 from vfnet.errors import UserError
-from vfnet.evaluation.assignment import Assignment, assign_boxes
-from vfnet.inspection.figures import DPI, plain, write_figure
+from vfnet.inspection.figures import write_figure
+from vfnet.inspection.sizes_figure import draw_sizes
+from vfnet.inspection.unlearned import LearnedBoxes, assign_boxes
 
 # COCO's borders of small, medium and large: square root of the area, in pixels.
 SIZES = {"small": (0, 32), "medium": (32, 96), "large": (96, np.inf)}
@@ -39,8 +38,6 @@ SIZES = {"small": (0, 32), "medium": (32, 96), "large": (96, np.inf)}
 SIDES = (0, 8, 16, 32, 64, 128, 256, 512, np.inf)
 # Share of boxes without a location from which on it is said.
 UNLEARNED = 0.01
-# Of the picture. More classes than colours are drawn as one.
-COLOURED_CLASSES, SIZE_INCHES = 9, (15.0, 4.8)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -86,7 +83,7 @@ def class_table(boxes: Boxes, names: Sequence[str]) -> str:
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=[0])
 
 
-def assignment_table(assignments: Sequence[Assignment]) -> str:
+def assignment_table(assignments: Sequence[LearnedBoxes]) -> str:
     """The share of the objects of each size that no location learns, for each short edge."""
     rows = []
     for low, high in itertools.pairwise(SIDES):
@@ -101,11 +98,11 @@ def assignment_table(assignments: Sequence[Assignment]) -> str:
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
 
 
-def at(assignment: Assignment) -> str:
+def at(assignment: LearnedBoxes) -> str:
     return f" at {assignment.short_edge}" if assignment.short_edge else " as they are"
 
 
-def describe_unlearned(assignments: Sequence[Assignment]) -> list[str]:
+def describe_unlearned(assignments: Sequence[LearnedBoxes]) -> list[str]:
     """A line for each short edge at which many objects have no location."""
     return [
         f"{(~item.is_learned).sum()} of {len(item.is_learned)} objects ({100 * share:.1f} %) have "
@@ -118,49 +115,7 @@ def describe_unlearned(assignments: Sequence[Assignment]) -> list[str]:
     ]
 
 
-def draw_sizes(boxes: Boxes, names: Sequence[str], num_pictures: int) -> Figure:
-    """Draw how large objects are, of which shape, and how many a picture has; colours: classes."""
-    figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
-    sides, shapes, numbers = figure.subplots(1, 3)
-    counts = np.bincount(boxes.classes, minlength=len(names))
-    order = np.argsort(-counts, kind="stable")
-    shown = order[:COLOURED_CLASSES] if len(order) > COLOURED_CLASSES + 1 else order
-    labels = [f"{plain(names[c])} ({counts[c]})" for c in shown]
-    groups = [boxes.classes == c for c in shown]
-    if len(shown) < len(order):
-        groups.append(~np.isin(boxes.classes, shown))
-        labels.append(f"{len(order) - len(shown)} other classes ({groups[-1].sum()})")
-    side = np.sqrt(boxes.sizes.prod(axis=1)).clip(min=1)
-    ratio = boxes.sizes[:, 0] / boxes.sizes[:, 1]
-    _histogram(sides, [side[g] for g in groups], labels)
-    _histogram(shapes, [ratio[g].clip(1 / 16, 16) for g in groups], labels)
-    for border in (32, 96):
-        sides.axvline(border, color="black", linestyle=":", linewidth=1)
-    sides.set(title="Size (dotted: COCO's small, medium, large)", xlabel="√area in pixels")
-    shapes.set(title="Shape", xlabel="width / height")
-    per_picture = np.bincount(boxes.pictures, minlength=num_pictures)
-    width = per_picture.max() // 30 + 1
-    numbers.hist(
-        per_picture, np.arange(0, per_picture.max() + width + 1, width) - 0.5, color="grey"
-    )
-    numbers.yaxis.get_major_locator().set_params(integer=True)
-    numbers.set(title="Objects in a picture", xlabel="objects", ylabel="pictures")
-    sides.legend(fontsize=8)
-    return figure
-
-
-def _histogram(axes: Axes, values: Sequence[np.ndarray], labels: Sequence[str]) -> None:
-    """A stacked histogram over powers of two."""
-    everything = np.log2(np.concatenate(values))
-    low, high = np.floor(everything.min()), np.ceil(everything.max() + 1e-9)
-    bins = 2.0 ** np.linspace(low, high, int(4 * max(high - low, 1)) + 1)
-    axes.hist(values, bins=bins, stacked=True, label=labels)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_ylabel("objects")
-
-
-def print_survey(found: Survey, names: Sequence[str], assignments: Sequence[Assignment]) -> None:
+def print_survey(found: Survey, names: Sequence[str], assignments: Sequence[LearnedBoxes]) -> None:
     print(tabulate(found.counts.items(), tablefmt="plain"), end="\n\n")
     print(class_table(found.boxes, names), end="\n\n")
     if assignments:
@@ -174,7 +129,7 @@ def main(args: argparse.Namespace) -> int:
     records = DatasetCatalog.get(args.json)
     found = survey(args.json, records, cfg.TEST.DETECTIONS_PER_IMAGE, args.decode)
     warnings = [*repairs_of([args.json]), *found.warnings]
-    assignments: Sequence[Assignment] = ()
+    assignments: Sequence[LearnedBoxes] = ()
     if len(found.boxes.classes):
         try:
             assignments = assign_boxes(cfg, found.records)

@@ -17,10 +17,9 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
-from torch import Tensor
 
 from .config import detector_node
-from .data.picture_input import PictureInput, load_picture
+from .data.picture_input import PictureInput, load_picture, model_input
 from .data.sources import Skip, expand_sources, read_pictures
 from .errors import UserError
 from .export.description import description_path
@@ -32,6 +31,7 @@ from .loading import (
     load_config_for,
     load_prediction_config,
 )
+from .modeling.locations import padded_size
 from .selection import Selection, find_classes
 from .slicing import SlicedDetector, Slicing, slicing_of
 from .utils.files import sha256
@@ -241,7 +241,7 @@ class Predictor:
         waiting: dict[tuple[int, int], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for number, image in enumerate(images):
             item = self.model_input(image)
-            batch = waiting[padded_size(item["image"], size_divisibility(self._model))]
+            batch = waiting[padded_size(item["image"].shape[-2:], size_divisibility(self._model))]
             batch.append((number, item))
             if len(batch) == self.batch_size:
                 results.update(self._predict_batch(batch))
@@ -257,12 +257,8 @@ class Predictor:
 
     def model_input(self, image: np.ndarray) -> dict[str, Any]:
         """Return what the model is given for an image (H, W, 3) uint8, BGR."""
-        height, width = image.shape[:2]
-        if self._input_format == "RGB":
-            image = image[:, :, ::-1]
-        resized = self._resize.get_transform(image).apply_image(image)
-        pixels = torch.from_numpy(resized.astype("float32").transpose(2, 0, 1))
-        return {"image": pixels, "height": height, "width": width}
+        rgb = self._input_format == "RGB"
+        return model_input(image[:, :, ::-1] if rgb else image, self._resize)
 
     def _predict_batch(
         self, batch: Sequence[tuple[int, dict[str, Any]]]
@@ -272,19 +268,13 @@ class Predictor:
             yield number, {"instances": self._selection.of(output["instances"].to("cpu"))}
 
 
-def padded_size(image: Tensor, divisibility: int) -> tuple[int, int]:
-    """Return the (height, width) to which a model pads an image (C, H, W) that comes alone."""
-    height, width = image.shape[-2:]
-    return -(-height // divisibility) * divisibility, -(-width // divisibility) * divisibility
-
-
 def size_divisibility(model: object) -> int:
     """Return what a detector pads the edges of its images to a multiple of; 1 where it is unknown.
 
     A detector with test-time augmentation takes its images one by one, whatever their sizes.
     """
     owner = getattr(model, "backbone", model)
-    return max(int(getattr(owner, "size_divisibility", 1)), 1)
+    return int(getattr(owner, "size_divisibility", 1))
 
 
 def _check_numbers(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import torch
+from detectron2.data import transforms as T
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image, ImageOps
 
@@ -34,6 +36,18 @@ def load_picture(picture: PictureInput) -> np.ndarray:
         except DECODE_ERRORS as error:
             raise UserError(f"expected a picture that Pillow can read: {error}") from error
     return check_pixels(picture)
+
+
+def model_input(image: np.ndarray, resize: T.Augmentation) -> dict[str, Any]:
+    """What Detectron2's models are given for an image (H, W, 3) uint8, in their own order.
+
+    Returns:
+        "image": (3, h, w) uint8, resized; "height", "width": H and W, those of the result.
+    """
+    height, width = image.shape[:2]
+    resized = resize.get_transform(image).apply_image(image)
+    pixels = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+    return {"image": pixels, "height": height, "width": width}
 
 
 def check_pixels(pixels: object) -> np.ndarray:

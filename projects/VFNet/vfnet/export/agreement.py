@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import UserError
+from ..modeling.locations import padded_size
 from ..modeling.meta_arch.candidates import CandidateDetector
 from .exported import ExportedDetector
 from .graph import DetectorGraph
@@ -95,11 +96,10 @@ def compare_on(exported: ExportedDetector, graph: DetectorGraph, image: Tensor) 
 def detect_padded(detector: CandidateDetector, image: Tensor, canvas: tuple[int, ...]) -> Instances:
     """The detector's own detections of an image (3, H, W), padded as one of size `canvas` is."""
     images = detector.preprocess_image([{"image": image}])
-    unit = max(detector.backbone.size_divisibility, 1)
-    below, right = (
-        -(-side // unit) * unit - have for side, have in zip(canvas, images.tensor.shape[2:])
-    )
-    images = ImageList(F.pad(images.tensor, (0, right, 0, below)), images.image_sizes)
+    bottom, right = padded_size(canvas, detector.backbone.size_divisibility)
+    height, width = images.tensor.shape[2:]
+    padding = (0, right - width, 0, bottom - height)
+    images = ImageList(F.pad(images.tensor, padding), images.image_sizes)
     features = detector.features(images.tensor)
     (instances,) = detector.forward_inference(images, features, detector.head(features))
     return instances

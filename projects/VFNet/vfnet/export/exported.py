@@ -14,6 +14,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from ..data import read_picture
+from ..data.picture_input import model_input
 from ..errors import UserError
 from .description import Description, read_description
 from .padding import build_resize, pad_together
@@ -77,8 +78,7 @@ class ExportedDetector:
             UserError: it cannot be read.
         """
         image = read_picture(picture, self.description.input_format)
-        resized = self.resize.get_transform(image).apply_image(image)
-        return torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        return model_input(image, self.resize)["image"]
 
     def arrays(self, images: list[Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """What the file takes of images (3, H, W), at most as many as `description.batch`.

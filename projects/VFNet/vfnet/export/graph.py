@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from ..errors import UserError
 from ..modeling.inference.candidates import best_locations, best_pairs
 from ..modeling.inference.suppression import nms
+from ..modeling.locations import padded_size
 from ..modeling.meta_arch.candidates import CandidateDetector
 from .selection import SelectionRule, clip, detections
 
@@ -70,9 +71,8 @@ class DetectorGraph(nn.Module):
         columns = torch.arange(width, device=images.device) < sizes[:, 1:]
         inside = rows[:, None, :, None] & columns[:, None, None, :]
         pixels = torch.where(inside, pixels, 0.0)
-        unit = max(self.detector.backbone.size_divisibility, 1)
-        padding = [(size + unit - 1) // unit * unit - size for size in (width, height)]
-        return F.pad(pixels, (0, padding[0], 0, padding[1]))
+        bottom, right = padded_size((height, width), self.detector.backbone.size_divisibility)
+        return F.pad(pixels, (0, right - width, 0, bottom - height))
 
 
 def check_architecture(architecture: type[nn.Module]) -> None:

@@ -1,7 +1,6 @@
 """What a run left in its folder: the numbers that it logged, and how its detections do."""
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from ..data import check_datasets, evaluation_file, register_test_sets
+from ..data.checks.coco_json import is_number
 from ..engine import load_config
 from ..errors import UserError
 from ..evaluation.precision_recall import ClassCurve, class_curves
@@ -141,15 +141,9 @@ def _parse_metrics(line: str) -> dict[str, float] | None:
         return None
     if not isinstance(values, dict):
         return None
-    numbers = {name: value for name, value in values.items() if _is_number(value)}
+    numbers = {name: value for name, value in values.items() if is_number(value)}
     iteration = numbers.get("iteration", -1)
     return numbers if iteration >= 0 and iteration == int(iteration) else None
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return abs(value) < 1e300 and math.isfinite(value)
 
 
 def _names(metrics: Sequence[dict[str, float]]) -> list[str]:

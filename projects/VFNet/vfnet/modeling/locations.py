@@ -11,6 +11,13 @@ def level_sizes(levels: list[Tensor]) -> list[tuple[int, int]]:
     return [(level.shape[-2], level.shape[-1]) for level in levels]
 
 
+def padded_size(size: Sequence[int], divisibility: int) -> tuple[int, int]:
+    """(H, W) of an image as a batch pads it: each side to the next multiple, in pixels."""
+    unit = max(divisibility, 1)
+    height, width = ((side + unit - 1) // unit * unit for side in size)
+    return height, width
+
+
 def level_numbers(counts: Sequence[int], device: torch.device) -> Tensor:
     """The level of each location, of `counts` a level -> (R,) int64, ascending from 0."""
     return torch.cat([torch.full((count,), i, device=device) for i, count in enumerate(counts)])

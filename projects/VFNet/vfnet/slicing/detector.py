@@ -12,6 +12,7 @@ from detectron2.structures import Instances
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.picture_input import model_input
 from ..data.transforms.resize import build_resize
 from ..errors import UserError
 from .options import Slicing, require_sahi, slicing_of
@@ -119,10 +120,4 @@ class DetectorWithSlices(nn.Module):
     @torch.no_grad()
     def _detect(self, images: Sequence[np.ndarray]) -> list[dict[str, Instances]]:
         """Detect objects in images (H, W, 3) uint8, all of one size."""
-        inputs = []
-        for image in images:
-            resized = self.resize.get_transform(image).apply_image(image)
-            pixels = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-            height, width = image.shape[:2]
-            inputs.append({"image": pixels, "height": height, "width": width})
-        return self.model(inputs)
+        return self.model([model_input(image, self.resize) for image in images])

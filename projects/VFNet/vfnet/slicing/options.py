@@ -1,12 +1,12 @@
 """How pictures are cut, and how what is found in their slices is merged. No SAHI in here."""
 
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 
 from detectron2.config import CfgNode
 
 from ..config import detector_node
 from ..errors import UserError
+from ..utils.extras import require_extra
 
 # In less a detector sees next to nothing, and a large picture has millions of them.
 SMALLEST_SIZE = 32
@@ -91,8 +91,4 @@ def slicing_of(cfg: CfgNode) -> Slicing | None:
 
 def require_sahi() -> None:
     """Raise a UserError if SAHI is not installed."""
-    if find_spec("sahi") is None:
-        raise UserError(
-            'slices need the package sahi: pip install "vfnet-detectron2[sahi]", or in a clone '
-            'pip install -e ".[sahi]"'
-        )
+    require_extra("sahi", "sahi")

@@ -77,7 +77,10 @@ class CandidateDetector(DenseDetector):
         raise NotImplementedError
 
     def losses(self, predictions: Any, priors: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Compare predictions with targets -> weighted losses by name."""
+        """Compare predictions with targets -> weighted losses by name.
+
+        `priors`: (R, 2) points or (A, 4) anchors, see `priors`.
+        """
         raise NotImplementedError
 
     def forward_inference(

@@ -193,10 +193,6 @@ class LocationDetector(CandidateDetector):
         """Pixels a cell at each location of all levels -> (R, 1)."""
         return at_locations(level_sizes(predictions.logits), self.strides, self.device)
 
-    def losses(self, predictions: Any, points: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Compare predictions at `points` (R, 2) with targets -> weighted losses by name."""
-        raise NotImplementedError
-
     def scores(self, predictions: Any) -> Tensor:
         """The score of each location and class -> (N R, K) float32, 0 to 1."""
         return flatten_levels(predictions.logits).float().sigmoid()

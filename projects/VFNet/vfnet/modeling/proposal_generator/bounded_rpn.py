@@ -11,6 +11,7 @@ from detectron2.utils.memory import retry_if_cuda_oom
 from torch import Tensor
 
 from ...errors import UserError
+from ..locations import padded_size
 from ..matching.max_iou import build_max_iou_matcher
 
 
@@ -96,9 +97,7 @@ class BoundedRPN(RPN):
 
     def _own_anchors(self, anchors: Boxes, image_size: tuple[int, int]) -> Tensor:
         """Whether anchors stand in the image, padded for itself alone -> (R,) bool."""
-        height, width = (
-            -(-side // self.size_divisibility) * self.size_divisibility for side in image_size
-        )
+        height, width = padded_size(image_size, self.size_divisibility)
         x, y = anchors.get_centers().unbind(dim=1)
         # Centres are whole pixels but for rounding: see AnchorGenerator, OFFSET 0.
         return (x < width - 0.5) & (y < height - 0.5)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..data.checks.boxes import corners, objects_of
 from ..data.transforms.resize import cv2_resize, pil_resize
 from ..errors import UserError
+from ..modeling.locations import padded_size
 from ..modeling.matching.targets import Size, own_sizes_of_batch
 from ..modeling.meta_arch.dense import LocationDetector
 
@@ -21,7 +22,7 @@ Record = dict[str, Any]
 _BATCH = 64
 
 
-class Assignment(NamedTuple):
+class LearnedBoxes(NamedTuple):
     """What becomes of M boxes where pictures have this short edge."""
 
     short_edge: int  # pixels; 0: pictures as they are
@@ -29,7 +30,7 @@ class Assignment(NamedTuple):
     is_learned: np.ndarray  # (M,) bool, a location learns the box
 
 
-def assign_boxes(cfg: CfgNode, records: Sequence[Record]) -> list[Assignment]:
+def assign_boxes(cfg: CfgNode, records: Sequence[Record]) -> list[LearnedBoxes]:
     """Assign the boxes of a data set as the configured detector does in training.
 
     Pictures are resized to the least and to the greatest of INPUT.MIN_SIZE_TRAIN; cropping and
@@ -52,7 +53,7 @@ def assign_boxes(cfg: CfgNode, records: Sequence[Record]) -> list[Assignment]:
             sizes, boxes = zip(*(_resized(r, resize, short_edge, longest) for r in batch))
             sides.append(np.sqrt(np.concatenate([_areas(own) for own in boxes])))
             is_learned.append(_match(model, sizes, boxes))
-        results.append(Assignment(short_edge, np.concatenate(sides), np.concatenate(is_learned)))
+        results.append(LearnedBoxes(short_edge, np.concatenate(sides), np.concatenate(is_learned)))
     return results
 
 
@@ -74,8 +75,8 @@ def _match(
     model: LocationDetector, sizes: Sequence[Size], boxes: Sequence[np.ndarray]
 ) -> np.ndarray:
     """Whether a location learns each box of some pictures -> (M,) bool."""
-    divisibility = max(model.backbone.size_divisibility, 1)
-    padded = [-(-max(sides) // divisibility) * divisibility for sides in zip(*sizes)]
+    divisibility = model.backbone.size_divisibility
+    padded = padded_size([max(sides) for sides in zip(*sizes)], divisibility)
     feature_sizes = [(-(-padded[0] // stride), -(-padded[1] // stride)) for stride in model.strides]
     valid = own_sizes_of_batch(
         sizes, feature_sizes, model.strides, divisibility, torch.device("cpu")

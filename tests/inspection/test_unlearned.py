@@ -6,7 +6,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 
 from tests.engine.tiny import tiny_config
 from vfnet.errors import UserError
-from vfnet.evaluation.assignment import assign_boxes
+from vfnet.inspection.unlearned import assign_boxes
 
 
 def record(*boxes, width=320, height=240):
