@@ -10,13 +10,14 @@ ROUNDINGS := MACHINE=its-own OMP_NUM_THREADS=1 OMP_NUM_THREADS=4 \
 	ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 \
 	ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2
 
-.PHONY: help demo app test test-extras lint docs portability setup clean
+.PHONY: help demo app test test-extras soak lint docs portability setup clean
 
 help:
 	@echo "make demo    train a small VFNet on drawn shapes"
 	@echo "make app     a page in the browser that detects with what make demo trained"
 	@echo "make test    run all tests"
 	@echo "make test-extras    install all extras, run the tests that need them"
+	@echo "make soak    kill runs and damage files by the hundred: about an hour"
 	@echo "make lint    check format, style and types"
 	@echo "make docs    build the documentation as a site"
 	@echo "make portability    run the tests of parity as other processors round"
@@ -41,6 +42,10 @@ test: setup
 test-extras: setup
 	$(VENV_PYTHON) -m pip install --quiet --no-build-isolation --editable ".[export,sahi,web,test-extras]"
 	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -m extra --timeout 600
+
+# The figures of docs/reliability.md.
+soak: setup
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -m soak --soak -n auto --dist load
 
 lint: setup
 	$(VENV_PYTHON) -m ruff format --check .

@@ -50,6 +50,8 @@ setup(
     ],
     extras_require={
         "dev": [
+            # Damaged files and configs, drawn by rule.
+            "hypothesis>=6",
             # The code blocks of the documents, for tests/docs.
             "markdown-it-py>=3",
             "mypy>=1.11",

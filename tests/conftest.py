@@ -9,8 +9,45 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+# What these properties of a test (`record_property`) say is printed at the end of `make soak`.
+FIGURE = "figure"
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="the large numbers of `make soak`")
+
+
+@pytest.fixture
+def amount(request):
+    """A function that chooses how often something is tried: (in CI, by `make soak`)."""
+    return lambda ci, soak: soak if request.config.getoption("--soak") else ci
+
+
+@pytest.fixture
+def figure(record_property):
+    """A function that records how much was tried, survived and lost, for docs/reliability.md."""
+
+    def record(what, tried, survived, lost=0):
+        record_property(FIGURE, f"{what}: {tried} tried, {survived} survived, {lost} lost")
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the figures, those of xdist's workers too."""
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    figures = [
+        text
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, text in report.user_properties
+        if name == FIGURE
+    ]
+    if figures:
+        terminalreporter.section("reliability")
+        terminalreporter.write_line("\n".join(sorted(figures)))
 
 
 @pytest.fixture
