@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
+from vfnet.data.datasets.shapes import load_shapes
 from vfnet.engine import NonFiniteLossError, Trainer, launch
 from vfnet.engine.step import check_finite
+from vfnet.engine.validation import validation_losses
 
 from .tiny import nan_picture, picture, tiny_config, train_on
 from .tiny_family import CONFIGS
@@ -78,6 +81,18 @@ def score_with_moving_statistics(folder):
     return moved, difference_between_processes(model)
 
 
+def losses_on_three_pictures(folder):
+    """The validation losses of three pictures, and of one: on some processes there is none."""
+    cfg = tiny_config(folder / "validation")
+    torch.manual_seed(0)
+    model = Trainer.build_model(cfg)
+    found = []
+    for number in (3, 1):
+        DatasetCatalog.register(f"val_{number}", lambda number=number: load_shapes("val")[:number])
+        found.append(validation_losses(cfg, model, f"val_{number}"))
+    return found
+
+
 def difference_between_processes(model):
     """The largest difference between the running means of the first and another process."""
     means = [buffer for name, buffer in model.named_buffers() if name.endswith("running_mean")]
@@ -87,6 +102,9 @@ def difference_between_processes(model):
 
 def main(folder):
     train_on_own_share(folder)
+    losses = losses_on_three_pictures(folder)
+    if comm.is_main_process():
+        (folder / "validation.json").write_text(json.dumps(losses))
     if comm.get_world_size() == 1:
         return
     boxes = 0 if comm.get_rank() == 1 else 6

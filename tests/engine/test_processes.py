@@ -81,6 +81,17 @@ def test_the_losses_written_are_those_of_the_whole_batch(folder, folder_of):
         assert shared[name] == pytest.approx(values, rel=ROUNDING), name
 
 
+def test_validation_losses_are_those_of_one_process(folder, folder_of):
+    """Of shares that differ: two pictures and one, or one and none."""
+    alone, shared = (
+        json.loads((path / "validation.json").read_text()) for path in (folder_of(1), folder)
+    )
+    assert len(alone) == 2
+    for one, several in zip(alone, shared):
+        assert one["total_loss"] > 0
+        assert several == pytest.approx(one, rel=1e-6)
+
+
 @pytest.mark.parametrize("case", ["none on one", "none on all"])
 def test_processes_without_boxes_give_every_parameter_a_gradient(found, case):
     assert [each[case] for each in found] == [[]] * len(found)

@@ -48,6 +48,9 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     # Most pixels of a picture, before resizing: larger ones are refused, as a small file may hold a
     # picture that no memory does. The default is Pillow's.
     cfg.INPUT.MAX_PIXELS = 178_956_970
+    # The losses on DATASETS.TEST at each evaluation, as "validation/loss_cls" and so on and their sum
+    # "validation/total_loss": the mean over the pictures, each as if it were a batch of its own.
+    cfg.TEST.VALIDATION_LOSS = False
     # "float16" or "bfloat16"; a CPU has bfloat16 only. Used where SOLVER.AMP.ENABLED is True.
     cfg.SOLVER.AMP.PRECISION = "float16"
 

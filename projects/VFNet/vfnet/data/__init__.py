@@ -12,7 +12,12 @@ from .datasets.coco_format import (
 )
 from .datasets.shapes import register_shapes
 from .mapper import build_mapper
-from .stream import build_test_loader, build_train_loader, images_per_process
+from .stream import (
+    build_test_loader,
+    build_train_loader,
+    build_validation_loader,
+    images_per_process,
+)
 
 register_shapes()
 
@@ -20,6 +25,7 @@ __all__ = [
     "build_mapper",
     "build_test_loader",
     "build_train_loader",
+    "build_validation_loader",
     "check_datasets",
     "check_images",
     "check_own_data",

@@ -15,6 +15,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint import VFNetCheckpointer
 from ..data import build_test_loader, build_train_loader
@@ -28,6 +29,7 @@ from .averaging import SWA, PublishAverage, WeightAverage, build_averages
 from .best import BestCheckpoint, CatchUpEvaluation, score_name
 from .resume import overridden_keys
 from .step import StepTrainer, autocast_precision
+from .validation import GROUP, validation_losses
 
 logger = logging.getLogger(__name__)
 
@@ -168,12 +170,24 @@ class Trainer(DefaultTrainer):
 
         Batch norms that learn their statistics have others on every process, and the checkpoint has
         the first one's: all processes score with these. What has no value, as the AP of a class
-        without ground truth, is left out.
+        without ground truth, is left out. With TEST.VALIDATION_LOSS the results of a module have
+        its `validation_losses`, too.
         """
-        if comm.get_world_size() > 1 and isinstance(model, torch.nn.Module):
+        is_module = isinstance(model, torch.nn.Module)
+        if comm.get_world_size() > 1 and is_module:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, src=0)
-        return drop_undefined(super().test(cfg, model, evaluators))
+        results = super().test(cfg, model, evaluators)
+        if cfg.TEST.VALIDATION_LOSS and is_module:
+            detector = model.module if isinstance(model, DistributedDataParallel) else model
+            test_sets = list(dict.fromkeys(cfg.DATASETS.TEST))
+            for name in test_sets:
+                losses = validation_losses(cfg, detector, name)
+                if losses:
+                    # Detectron2 nests the results of several sets by their names.
+                    of_set = results[name] if len(test_sets) > 1 else results
+                    of_set[GROUP] = losses
+        return drop_undefined(results)
 
     @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: torch.nn.Module) -> dict:
@@ -200,9 +214,11 @@ class Trainer(DefaultTrainer):
     @classmethod
     def _test_apart(cls, cfg: CfgNode, model: torch.nn.Module, name: str) -> dict:
         """Score a model that takes images as they are read, with names of its own."""
+        cfg = without_resizing(cfg)
+        cfg.TEST.VALIDATION_LOSS = False  # that of the model itself is known
         folder = os.path.join(cfg.OUTPUT_DIR, f"inference_{name}")
         evaluators = [cls.build_evaluator(cfg, test_set, folder) for test_set in cfg.DATASETS.TEST]
-        results = cls.test(without_resizing(cfg), model, evaluators)
+        results = cls.test(cfg, model, evaluators)
         return {f"{task}_{name}": scores for task, scores in results.items()}
 
     # Where Detectron2's trainer looks for them.

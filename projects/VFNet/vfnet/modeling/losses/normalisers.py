@@ -42,7 +42,8 @@ class MovingAverage(nn.Module):
     """The average number of positives, those of the last batches most, as in Detectron2.
 
     Unlike there it is in checkpoints, so that a continued run goes on with it; one without it
-    leaves it as it is.
+    leaves it as it is. In eval mode it stands still, and losses are divided by the positives of
+    their own batch, which is what it is an average of.
     """
 
     average: Tensor
@@ -55,6 +56,8 @@ class MovingAverage(nn.Module):
     def forward(self, positives: Tensor) -> Tensor:
         """Take the positives (N,) of a batch into account -> the average, a scalar."""
         number = positives.sum().clamp(min=1)
+        if not self.training:
+            return number
         self.average = self.momentum * self.average + (1 - self.momentum) * number
         return self.average
 
