@@ -81,6 +81,21 @@ def score_with_moving_statistics(folder):
     return moved, difference_between_processes(model)
 
 
+def stop_early(folder):
+    """Train until the scores, which the first process alone has, no longer rise; when was that?"""
+
+    class Scored(Trainer):
+        def test(self, cfg, model):
+            done = self.scheduler.last_epoch
+            return {"bbox": {"AP": min(done, 3)}} if comm.is_main_process() else {}
+
+    early = ("SOLVER.EARLY_STOP.ENABLED", "True", "SOLVER.EARLY_STOP.PATIENCE", "2")
+    often = ("TEST.EVAL_PERIOD", "1", "DATASETS.TEST", "('shapes_val',)", "SOLVER.MAX_ITER", "9")
+    trainer = Scored(tiny_config(folder / "early", *early, *often, "SOLVER.IMS_PER_BATCH", "4"))
+    trainer.train()
+    return trainer.iter
+
+
 def losses_on_three_pictures(folder):
     """The validation losses of three pictures, and of one: on some processes there is none."""
     cfg = tiny_config(folder / "validation")
@@ -117,6 +132,7 @@ def main(folder):
         "none on all": without_gradient(folder, "none_on_all", 0),
         "bad loss": meet_a_bad_loss(),
         "bad picture": meet_a_bad_picture(folder),
+        "early": stop_early(folder),
         "statistics": score_with_moving_statistics(folder),
     }
     (folder / f"found{comm.get_rank()}.json").write_text(json.dumps(found))

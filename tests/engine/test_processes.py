@@ -117,6 +117,11 @@ def test_a_bad_picture_of_one_process_stops_the_training_of_all(found):
         assert "process 0" not in message  # whose picture was good
 
 
+def test_all_processes_stop_early_together(found):
+    # The best is that after three iterations.
+    assert [each["early"] for each in found] == [5] * len(found)
+
+
 def test_all_processes_score_with_the_statistics_that_are_saved(found):
     for each in found:
         moved, scored = each["statistics"]

@@ -29,7 +29,7 @@ ALL = {"vfnet": tiny_config, **CONFIGS}
 def three_shapes():
     for name in ("three", "other"):
         DatasetCatalog.register(name, lambda: load_shapes("val")[:3])
-        MetadataCatalog.get(name).set(thing_classes=["disc", "ring", "bar"])
+        MetadataCatalog.get(name).set(thing_classes=["circle", "square", "triangle"])
 
 
 def model_of(cfg):

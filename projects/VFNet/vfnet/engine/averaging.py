@@ -151,7 +151,7 @@ class PublishAverage(HookBase):
         self,
         average: WeightAverage,
         checkpointer: VFNetCheckpointer,
-        score: Callable[[WeightAverage], dict],
+        score: Callable[[], dict],
         metric: str,
     ) -> None:
         """
@@ -175,7 +175,7 @@ class PublishAverage(HookBase):
         average.finish()
         self._checkpointer.save(f"model_{average.name}")
         raw = latest_score(storage, self._metric)
-        scores = flatten_results_dict(self._score(average))
+        scores = flatten_results_dict(self._score())
         named = {f"{average.name}/{name}": float(value) for name, value in scores.items()}
         storage.put_scalars(**named, smoothing_hint=False)
         logger.info(

@@ -23,6 +23,7 @@ from ..slicing import require_sahi, slicing_of
 from ..solver import build_lr_scheduler, build_optimizer
 from ..utils.precision import autocast_type, slow_precision
 from .averaging import averaging_warnings, check_averaging
+from .early_stop import check_early_stop
 from .resume import last_checkpoint_tag
 from .step import autocast_precision
 
@@ -90,6 +91,7 @@ def check_run(
             as_view_detector(model)
         if training:
             check_averaging(cfg, model, weights, resuming)
+            check_early_stop(cfg)
         # What the cycles of SWA average has been trained before.
         whole = resuming or not training or cfg.SOLVER.SWA.ENABLED
         VFNetCheckpointer(model, whole_detector=whole).check(weights)

@@ -1,17 +1,16 @@
 """The trainer: Detectron2's `DefaultTrainer` with what that lacks."""
 
-import contextlib
 import logging
 import os
-import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import distributed
@@ -20,18 +19,23 @@ from torch.nn.parallel import DistributedDataParallel
 from ..checkpoint import VFNetCheckpointer
 from ..data import build_test_loader, build_train_loader
 from ..data.transforms.views import build_resizes, without_resizing
-from ..errors import UserError
 from ..evaluation.evaluator import build_evaluator, drop_undefined
 from ..modeling.inference.test_time_augmentation import DetectorWithTTA
 from ..slicing import DetectorWithSlices
 from ..solver import build_lr_scheduler, build_optimizer, solver_values
+from ..utils.quiet import user_errors_off_the_terminal
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages
-from .best import BestCheckpoint, CatchUpEvaluation, score_name
+from .best import BestCheckpoint, CatchUpEvaluation, ScoredOnce, score_name
+from .early_stop import EarlyStop, stored_metric
 from .resume import overridden_keys
 from .step import StepTrainer, autocast_precision
 from .validation import GROUP, validation_losses
 
 logger = logging.getLogger(__name__)
+
+
+class _Ended(BaseException):
+    """Raised instead of a step by a run that has ended early; no failure, so no `Exception`."""
 
 
 class Trainer(DefaultTrainer):
@@ -113,8 +117,24 @@ class Trainer(DefaultTrainer):
                 f"{self.start_iter} iterations are done and SOLVER.MAX_ITER is {self.max_iter}: "
                 "training is finished, evaluating only"
             )
-        with _user_errors_off_the_terminal():
-            return super().train()
+        with user_errors_off_the_terminal():
+            try:
+                return super().train()
+            except _Ended:
+                return self._expected_results()
+
+    def _expected_results(self) -> dict | None:
+        """What a run returns whose last iteration is done; see `DefaultTrainer.train`."""
+        if not (self.cfg.TEST.EXPECTED_RESULTS and comm.is_main_process()):
+            return None
+        verify_results(self.cfg, self._last_eval_results)
+        return self._last_eval_results
+
+    def before_step(self) -> None:
+        """Begin a step, unless a hook has lowered `max_iter` to what is done."""
+        if self.iter >= self.max_iter:
+            raise _Ended
+        super().before_step()
 
     def after_train(self) -> None:
         """Run the hooks' last actions; after a failure, nothing is evaluated or averaged."""
@@ -135,16 +155,26 @@ class Trainer(DefaultTrainer):
         (place,) = [i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook)]
         after_evaluation: list[HookBase] = []
         if period > 0 and test_sets:
-            found[place] = CatchUpEvaluation(period, found[place]._func)
+            evaluate = ScoredOnce(found[place]._func, lambda: self.scheduler.last_epoch)
+            found[place] = CatchUpEvaluation(period, evaluate)
             after_evaluation.append(BestCheckpoint(period, self._file_apart(model), test_sets))
         if cfg.TEST.AUG.ENABLED:
             after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_TTA(cfg, model)))
         if cfg.TEST.SLICE.SIZE:
             after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_slices(cfg, model)))
-        for average in averages:
+        scores = {
+            average: ScoredOnce(partial(self._score, average), partial(getattr, average, "count"))
+            for average in averages
+        }
+        early = cfg.SOLVER.EARLY_STOP
+        if early.ENABLED:
+            for average, score in scores.items():
+                evaluate_average = partial(_scores_of, average, score)
+                after_evaluation.append(CatchUpEvaluation(period, evaluate_average, False))
+            after_evaluation.append(EarlyStop(period, stored_metric(cfg), early.PATIENCE))
+        for average, score in scores.items():
             file = self._file_apart(average.averaged_model)
-            metric = score_name(test_sets)
-            after_evaluation.append(PublishAverage(average, file, self._score, metric))
+            after_evaluation.append(PublishAverage(average, file, score, score_name(test_sets)))
         found[place + 1 : place + 1] = after_evaluation
         # The averages first, so that a checkpoint has the weights of its own iteration in them.
         return [*averages, *found]
@@ -242,25 +272,6 @@ class Trainer(DefaultTrainer):
         return build_evaluator(dataset_name, folder, cfg.TEST.DETECTIONS_PER_IMAGE)
 
 
-def _is_no_user_error(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], UserError))
-
-
-@contextlib.contextmanager
-def _user_errors_off_the_terminal() -> Iterator[None]:
-    """Keep the traceback that Detectron2's loop logs of a `UserError` out of the terminal.
-
-    The command line prints such an error's message; the log file has the traceback.
-    """
-    terminal = [
-        handler
-        for handler in logging.getLogger("detectron2").handlers
-        if getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
-    ]
-    for handler in terminal:
-        handler.addFilter(_is_no_user_error)
-    try:
-        yield
-    finally:
-        for handler in terminal:
-            handler.removeFilter(_is_no_user_error)
+def _scores_of(average: WeightAverage, score: Callable[[], dict]) -> dict[str, dict]:
+    # A run that is continued with an average that it did not have begins without one.
+    return {average.name: score()} if average.count else {}

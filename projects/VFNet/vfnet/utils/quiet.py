@@ -1,6 +1,16 @@
-"""Warnings of dependencies that nobody who runs a command of this project can do anything about."""
+"""What the terminal need not show.
 
+Warnings of dependencies that nobody who runs a command of this project can do anything about, and
+the tracebacks of errors that are told in a line.
+"""
+
+import contextlib
+import logging
+import sys
 import warnings
+from collections.abc import Iterator
+
+from ..errors import UserError
 
 # Message, category and module, as `warnings.filterwarnings` takes them; each by its own source.
 _KNOWN: list[tuple[str, type[Warning], str]] = [
@@ -21,3 +31,27 @@ def ignore_known_warnings() -> None:
     """Ignore them in this process from here on, or until `warnings.catch_warnings` ends."""
     for message, category, module in _KNOWN:
         warnings.filterwarnings("ignore", message, category, module)
+
+
+def _is_no_user_error(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], UserError))
+
+
+@contextlib.contextmanager
+def user_errors_off_the_terminal() -> Iterator[None]:
+    """Keep the traceback that Detectron2's loop logs of a `UserError` out of the terminal.
+
+    The command line prints such an error's message; the log file has the traceback.
+    """
+    terminal = [
+        handler
+        for handler in logging.getLogger("detectron2").handlers
+        if getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
+    ]
+    for handler in terminal:
+        handler.addFilter(_is_no_user_error)
+    try:
+        yield
+    finally:
+        for handler in terminal:
+            handler.removeFilter(_is_no_user_error)
