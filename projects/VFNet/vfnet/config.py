@@ -36,6 +36,7 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     _add_augmentation_keys(cfg)
     _add_averaging_keys(cfg.SOLVER)
     _add_slice_keys(cfg.TEST)
+    _add_wandb_keys(cfg)
 
     # Own data: a list of [name, json file in COCO's format, folder of the images].
     cfg.DATASETS.COCO_FORMAT = []
@@ -157,6 +158,18 @@ def _add_averaging_keys(solver: CfgNode) -> None:
     solver.EMA.ENABLED = False
     # Share of the average that an iteration keeps.
     solver.EMA.DECAY = 0.9998
+
+
+def _add_wandb_keys(cfg: CfgNode) -> None:
+    # Weights & Biases (https://wandb.ai): scalars, pictures and config of a training; needs the
+    # extra `wandb`. A continued run goes on with its run there, whose id is kept in OUTPUT_DIR.
+    cfg.WANDB = CfgNode()
+    # Whether it is written to; WANDB_MODE=offline writes into OUTPUT_DIR alone.
+    cfg.WANDB.ENABLED = False
+    # The project there that the run is filed under.
+    cfg.WANDB.PROJECT = "vfnet"
+    # What the run is called there; empty: W&B finds a name.
+    cfg.WANDB.NAME = ""
 
 
 def _add_slice_keys(test: CfgNode) -> None:

@@ -13,6 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from detectron2.utils.logger import setup_logger
 from torch import distributed
 
@@ -26,8 +27,11 @@ from ..slicing import DetectorWithSlices
 from ..solver import build_lr_scheduler, build_optimizer, solver_values
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages
 from .best import BestCheckpoint, CatchUpEvaluation, score_name
+from .pictures import TestPictures, TrainingPictures, class_names_of_run
+from .progress_bar import ProgressBar
 from .resume import overridden_keys
 from .step import StepTrainer, autocast_precision
+from .writers import build_writers
 
 logger = logging.getLogger(__name__)
 
@@ -135,6 +139,10 @@ class Trainer(DefaultTrainer):
         if period > 0 and test_sets:
             found[place] = CatchUpEvaluation(period, found[place]._func)
             after_evaluation.append(BestCheckpoint(period, self._file_apart(model), test_sets))
+        if cfg.VIS_PERIOD and test_sets:
+            # One process draws; the hook's barrier is for all.
+            draw = TestPictures(cfg, model) if comm.is_main_process() else lambda: None
+            after_evaluation.append(hooks.EvalHook(period, draw))
         if cfg.TEST.AUG.ENABLED:
             after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_TTA(cfg, model)))
         if cfg.TEST.SLICE.SIZE:
@@ -144,8 +152,26 @@ class Trainer(DefaultTrainer):
             metric = score_name(test_sets)
             after_evaluation.append(PublishAverage(average, file, self._score, metric))
         found[place + 1 : place + 1] = after_evaluation
+        if cfg.VIS_PERIOD:
+            names = class_names_of_run(cfg)
+            pictures = TrainingPictures(model, cfg.VIS_PERIOD, cfg.INPUT.FORMAT, names)
+            found.insert(place, pictures)
+        on_terminal = comm.is_main_process() and sys.stdout.isatty()
+        bar = [ProgressBar(lambda: self.epoch_length)] if on_terminal else []
         # The averages first, so that a checkpoint has the weights of its own iteration in them.
-        return [*averages, *found]
+        return [*bar, *averages, *found]
+
+    def build_writers(self) -> list[EventWriter]:
+        """What writes the storage's numbers and pictures: see `vfnet.engine.writers`."""
+        return build_writers(
+            self.cfg, self.max_iter, lambda: self.epoch_length, lambda: self.start_iter > 0
+        )
+
+    @property
+    def epoch_length(self) -> float | None:
+        """Iterations in which every training picture comes once; None: it is not known."""
+        num_records = getattr(self._trainer.data_loader, "num_records", None)
+        return num_records / self.cfg.SOLVER.IMS_PER_BATCH if num_records else None
 
     def _file_apart(self, model: torch.nn.Module) -> VFNetCheckpointer:
         """Writes weights into OUTPUT_DIR, in files that --resume never continues from."""
