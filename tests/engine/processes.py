@@ -34,7 +34,8 @@ def train_on_own_share(folder):
     # In float32 a share's convolutions round otherwise than the whole batch's, and a ReLU whose
     # input is 0 but for rounding passes the gradient or not: weights then differ by 1e-4.
     torch.set_default_dtype(torch.float64)
-    trainer = train_on(tiny_config(folder / "shares", *STEPS), *steps)
+    # Pictures are one process's own business, for which no other waits.
+    trainer = train_on(tiny_config(folder / "shares", *STEPS, "VIS_PERIOD", "2"), *steps)
     torch.set_default_dtype(torch.float32)
     if comm.is_main_process():
         torch.save(trainer.checkpointer.model.state_dict(), folder / "weights.pth")

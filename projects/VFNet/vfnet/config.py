@@ -37,6 +37,7 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     _add_averaging_keys(cfg.SOLVER)
     _add_early_stop_keys(cfg.SOLVER)
     _add_slice_keys(cfg.TEST)
+    _add_wandb_keys(cfg)
 
     # Own data: a list of [name, json file in COCO's format, folder of the images].
     cfg.DATASETS.COCO_FORMAT = []
@@ -174,6 +175,18 @@ def _add_early_stop_keys(solver: CfgNode) -> None:
     solver.EARLY_STOP.METRIC = "bbox/AP"
     # Evaluations without improvement after which the run ends.
     solver.EARLY_STOP.PATIENCE = 5
+
+
+def _add_wandb_keys(cfg: CfgNode) -> None:
+    # Weights & Biases (https://wandb.ai): scalars, pictures and config of a training; needs the
+    # extra `wandb`. A continued run goes on with its run there, whose id is kept in OUTPUT_DIR.
+    cfg.WANDB = CfgNode()
+    # Whether it is written to; WANDB_MODE=offline writes into OUTPUT_DIR alone.
+    cfg.WANDB.ENABLED = False
+    # The project there that the run is filed under.
+    cfg.WANDB.PROJECT = "vfnet"
+    # What the run is called there; empty: W&B finds a name.
+    cfg.WANDB.NAME = ""
 
 
 def _add_slice_keys(test: CfgNode) -> None:

@@ -21,6 +21,7 @@ from ..modeling.inference.views import as_view_detector
 from ..modeling.key_readers import check_key_readers
 from ..slicing import require_sahi, slicing_of
 from ..solver import build_lr_scheduler, build_optimizer
+from ..utils.extras import require_extra
 from ..utils.precision import autocast_type, slow_precision
 from .averaging import averaging_warnings, check_averaging
 from .early_stop import check_early_stop
@@ -79,6 +80,7 @@ def check_run(
         require_sahi()
     if training:
         images_per_process(cfg)
+        _check_writers(cfg)
     _check_classes(cfg, dataset_names)
     _check_writable(cfg.OUTPUT_DIR)
     with _silent_logs():
@@ -128,6 +130,18 @@ def _check_precision(cfg: CfgNode, training: bool) -> None:
     autocast_type(*inference_precision(cfg), device_type)
     if training:
         autocast_precision(amp.ENABLED, amp.PRECISION, device_type)
+
+
+def _check_writers(cfg: CfgNode) -> None:
+    if cfg.VIS_PERIOD < 0:
+        raise UserError(
+            "VIS_PERIOD is after how many iterations pictures are drawn, 0 for none: expected 0 or "
+            f"more, got {cfg.VIS_PERIOD}"
+        )
+    if cfg.WANDB.ENABLED:
+        require_extra("wandb", "wandb")
+        if not cfg.WANDB.PROJECT:
+            raise UserError("WANDB.PROJECT is empty: name the project, as in WANDB.PROJECT vfnet")
 
 
 def _check_classes(cfg: CfgNode, dataset_names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -12,9 +13,9 @@ from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from detectron2.utils.logger import setup_logger
 from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint import VFNetCheckpointer
 from ..data import build_test_loader, build_train_loader
@@ -27,9 +28,12 @@ from ..utils.quiet import user_errors_off_the_terminal
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages
 from .best import BestCheckpoint, CatchUpEvaluation, ScoredOnce, score_name
 from .early_stop import EarlyStop, stored_metric
+from .pictures import TestPictures, TrainingPictures, class_names_of_run
+from .progress_bar import ProgressBar
 from .resume import overridden_keys
 from .step import StepTrainer, autocast_precision
-from .validation import GROUP, validation_losses
+from .validation import add_validation_losses
+from .writers import build_writers
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +162,10 @@ class Trainer(DefaultTrainer):
             evaluate = ScoredOnce(found[place]._func, lambda: self.scheduler.last_epoch)
             found[place] = CatchUpEvaluation(period, evaluate)
             after_evaluation.append(BestCheckpoint(period, self._file_apart(model), test_sets))
+        if cfg.VIS_PERIOD and test_sets:
+            # One process draws; the hook's barrier is for all.
+            draw = TestPictures(cfg, model) if comm.is_main_process() else lambda: None
+            after_evaluation.append(hooks.EvalHook(period, draw))
         if cfg.TEST.AUG.ENABLED:
             after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_TTA(cfg, model)))
         if cfg.TEST.SLICE.SIZE:
@@ -176,8 +184,26 @@ class Trainer(DefaultTrainer):
             file = self._file_apart(average.averaged_model)
             after_evaluation.append(PublishAverage(average, file, score, score_name(test_sets)))
         found[place + 1 : place + 1] = after_evaluation
+        if cfg.VIS_PERIOD:
+            names = class_names_of_run(cfg)
+            pictures = TrainingPictures(model, cfg.VIS_PERIOD, cfg.INPUT.FORMAT, names)
+            found.insert(place, pictures)
+        on_terminal = comm.is_main_process() and sys.stdout.isatty()
+        bar = [ProgressBar(lambda: self.epoch_length)] if on_terminal else []
         # The averages first, so that a checkpoint has the weights of its own iteration in them.
-        return [*averages, *found]
+        return [*bar, *averages, *found]
+
+    def build_writers(self) -> list[EventWriter]:
+        """What writes the storage's numbers and pictures: see `vfnet.engine.writers`."""
+        return build_writers(
+            self.cfg, self.max_iter, lambda: self.epoch_length, lambda: self.start_iter > 0
+        )
+
+    @property
+    def epoch_length(self) -> float | None:
+        """Iterations in which every training picture comes once; None: it is not known."""
+        num_records = getattr(self._trainer.data_loader, "num_records", None)
+        return num_records / self.cfg.SOLVER.IMS_PER_BATCH if num_records else None
 
     def _file_apart(self, model: torch.nn.Module) -> VFNetCheckpointer:
         """Writes weights into OUTPUT_DIR, in files that --resume never continues from."""
@@ -209,14 +235,7 @@ class Trainer(DefaultTrainer):
                 distributed.broadcast(buffer, src=0)
         results = super().test(cfg, model, evaluators)
         if cfg.TEST.VALIDATION_LOSS and is_module:
-            detector = model.module if isinstance(model, DistributedDataParallel) else model
-            test_sets = list(dict.fromkeys(cfg.DATASETS.TEST))
-            for name in test_sets:
-                losses = validation_losses(cfg, detector, name)
-                if losses:
-                    # Detectron2 nests the results of several sets by their names.
-                    of_set = results[name] if len(test_sets) > 1 else results
-                    of_set[GROUP] = losses
+            add_validation_losses(cfg, model, results)
         return drop_undefined(results)
 
     @classmethod

@@ -16,6 +16,7 @@ from detectron2.modeling.roi_heads.mask_head import BaseMaskRCNNHead
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..data import build_validation_loader
 from ..data.stream import seeded_generators
@@ -32,6 +33,17 @@ _GIVES_LOSSES = (
     *(BaseMaskRCNNHead, BaseKeypointRCNNHead),
 )
 _NUMBERS = (int, float)
+
+
+def add_validation_losses(cfg: CfgNode, model: nn.Module, results: dict[str, Any]) -> None:
+    """Add the losses on each of DATASETS.TEST to the results of their evaluation."""
+    detector = model.module if isinstance(model, DistributedDataParallel) else model
+    test_sets = list(dict.fromkeys(cfg.DATASETS.TEST))
+    for name in test_sets:
+        if losses := validation_losses(cfg, detector, name):
+            # Detectron2 nests the results of several sets by their names.
+            of_set = results[name] if len(test_sets) > 1 else results
+            of_set[GROUP] = losses
 
 
 def validation_losses(cfg: CfgNode, model: nn.Module, dataset_name: str) -> dict[str, float]:
