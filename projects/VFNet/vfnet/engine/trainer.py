@@ -25,11 +25,14 @@ from ..evaluation.evaluator import build_evaluator, drop_undefined
 from ..modeling.inference.test_time_augmentation import DetectorWithTTA
 from ..slicing import DetectorWithSlices
 from ..solver import build_lr_scheduler, build_optimizer, solver_values
+from .accumulation import accumulation_steps
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages
 from .best import BestCheckpoint, CatchUpEvaluation, score_name
+from .determinism import use_deterministic_algorithms
 from .pictures import TestPictures, TrainingPictures, class_names_of_run
 from .progress_bar import ProgressBar
 from .resume import overridden_keys
+from .schedule_units import in_iterations
 from .step import StepTrainer, autocast_precision
 from .writers import build_writers
 
@@ -48,14 +51,19 @@ class Trainer(DefaultTrainer):
         """Build model, optimizer, schedule and hooks from a config.
 
         Raises:
-            UserError: SOLVER.AMP or SOLVER.CLIP_GRADIENTS holds what cannot be used.
+            UserError: SOLVER holds what cannot be used, such as in AMP or CLIP_GRADIENTS.
         """
         # Not DefaultTrainer's: that one wraps the model for CUDA alone, and builds the data loader
         # before the iteration to start from is known.
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
+        cfg, lines = in_iterations(cfg)
+        for line in lines:
+            logger.info(line)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        if cfg.SOLVER.DETERMINISTIC:
+            use_deterministic_algorithms()
         device_type = torch.device(cfg.MODEL.DEVICE).type
         amp = cfg.SOLVER.AMP
         precision = autocast_precision(amp.ENABLED, amp.PRECISION, device_type)
@@ -71,6 +79,7 @@ class Trainer(DefaultTrainer):
             seed=cfg.SEED if cfg.SEED >= 0 else int(comm.shared_random_seed()),
             device_type=device_type,
             precision=precision,
+            accum_steps=accumulation_steps(cfg),
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = VFNetCheckpointer(
