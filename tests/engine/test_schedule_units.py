@@ -48,7 +48,7 @@ def test_epochs_may_be_a_fraction(epochs, iterations):
 
 
 def test_pictures_without_boxes_are_no_part_of_an_epoch(make_coco, tmp_path):
-    file, content = make_coco("some")
+    file, _ = make_coco("some")
     file.write_text(file.read_text().replace('"image_id": 2', '"image_id": 1'))
     own = ("DATASETS.COCO_FORMAT", str([["some", str(file), str(file.parent)]]))
     iterations = []
