@@ -36,8 +36,10 @@ from vfnet.engine import (
     choose_device,
     config_warnings,
     datasets_of_run,
+    in_iterations,
     launch,
     load_config,
+    make_deterministic,
 )
 from vfnet.errors import UserError
 from vfnet.export.exported import is_exported, load_exported
@@ -116,10 +118,16 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
     # Each process has catalogs of its own, and each machine its own files.
     last, resize = check_on_all_processes(prepare, everywhere=True) or ("", "")
+    said: list[str] = []
+    if training:
+        cfg, said = in_iterations(cfg)
+        said += make_deterministic(cfg, resuming=bool(last))
     cfg.freeze()
     found = [line for line in check_on_all_processes(check) or [] if line]
     default_setup(cfg, args)
     logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vfnet")
+    for line in said:
+        logger.info(line)
     for line in [*config_warnings(cfg, training), *found]:
         logger.warning(line)
     return cfg

@@ -126,11 +126,11 @@ def processes(request):
     distributed.destroy_process_group()
 
 
-def tiny_trainer(folder, batch, *overrides, device="cpu", precision=None):
+def tiny_trainer(folder, batch, *overrides, device="cpu", **options):
     cfg = tiny_config(folder, *overrides)
     model = build_model(cfg).to(device)
     optimizer = build_optimizer(cfg, model)
-    trainer = StepTrainer(model, repeat(batch), optimizer, device_type=device, precision=precision)
+    trainer = StepTrainer(model, repeat(batch), optimizer, device_type=device, **options)
     trainer.iter = 0
     return trainer
 
@@ -176,6 +176,7 @@ def test_a_shape_that_depends_on_numbers_cannot_be_simulated(ask):
 
 
 PICTURES = {"boxes": [picture(1), picture(2)], "none": [picture(1, num_boxes=0)]}
+PAIR = [picture(1), picture(2, num_boxes=0)]
 
 
 def tiny_node(detector, *overrides):
@@ -220,6 +221,22 @@ def test_the_host_waits_for_the_device_once_a_step(simulated, tmp_path, pictures
 def test_collectives_of_a_step(processes, tmp_path, pictures, overrides):
     # Those of the gradients, which DistributedDataParallel makes, come on top.
     trainer = tiny_trainer(tmp_path, PICTURES[pictures], *overrides)
+    with Collectives() as seen:
+        step(trainer)
+    assert seen.found == ["allreduce_", "allgather_"]
+
+
+@pytest.mark.parametrize("overrides", [(), tiny_node("FoveaBox")], ids=["VFNet", "FoveaBox"])
+def test_parts_of_a_batch_cost_no_more_waiting(simulated, tmp_path, overrides):
+    trainer = tiny_trainer(tmp_path, PAIR, *overrides, device=simulated, accum_steps=2)
+    with Synchronisations() as seen:
+        step(trainer)
+    assert len(seen.found) == 1, seen.found
+
+
+@pytest.mark.parametrize("processes", [2], indirect=True)
+def test_parts_of_a_batch_cost_no_more_collectives(processes, tmp_path):
+    trainer = tiny_trainer(tmp_path, PAIR, accum_steps=2)
     with Collectives() as seen:
         step(trainer)
     assert seen.found == ["allreduce_", "allgather_"]

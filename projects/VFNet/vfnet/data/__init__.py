@@ -16,6 +16,7 @@ from .stream import (
     build_test_loader,
     build_train_loader,
     build_validation_loader,
+    count_training_images,
     images_per_process,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "check_datasets",
     "check_images",
     "check_own_data",
+    "count_training_images",
     "evaluation_file",
     "images_per_process",
     "publish_class_names",

@@ -87,6 +87,16 @@ def build_train_loader(
     )
 
 
+def count_training_images(cfg: CfgNode) -> int:
+    """How many pictures of DATASETS.TRAIN are trained on, after filtering: an epoch.
+
+    Raises:
+        UserError: as `build_train_loader`.
+    """
+    records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+    return len(_usable_records(cfg, records))
+
+
 def build_test_loader(
     cfg: CfgNode, dataset_name: str, resize: Augmentation | None = None
 ) -> Iterable[list[dict[str, Any]]]:

@@ -1,9 +1,11 @@
 """How a run is started, stepped, stopped and continued."""
 
 from .configuration import load_config, merge_overrides
+from .determinism import make_deterministic
 from .launch import choose_device, launch, report_errors
 from .preflight import check_run, config_warnings, datasets_of_run
 from .resume import checkpoint_to_continue
+from .schedule_units import in_iterations
 from .step import NonFiniteLossError, StepTrainer
 from .trainer import Trainer
 
@@ -16,8 +18,10 @@ __all__ = [
     "choose_device",
     "config_warnings",
     "datasets_of_run",
+    "in_iterations",
     "launch",
     "load_config",
+    "make_deterministic",
     "merge_overrides",
     "report_errors",
 ]

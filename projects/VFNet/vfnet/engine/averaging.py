@@ -188,6 +188,11 @@ class PublishAverage(HookBase):
         return "not scored" if score is None else f"{name} {score:.1f}"
 
 
+def named_scores(average: WeightAverage, score: Callable[[], dict]) -> dict[str, dict]:
+    """Score an average on the way, under its name; nothing where there is none yet."""
+    return {average.name: score()} if average.count else {}
+
+
 def check_averaging(cfg: CfgNode, model: nn.Module, weights: str, resuming: bool = False) -> None:
     """Check SOLVER.SWA and SOLVER.EMA, the cycles apart (`build_lr_scheduler`).
 

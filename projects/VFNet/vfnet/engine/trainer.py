@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 import weakref
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -25,12 +24,15 @@ from ..modeling.inference.test_time_augmentation import DetectorWithTTA
 from ..slicing import DetectorWithSlices
 from ..solver import build_lr_scheduler, build_optimizer, solver_values
 from ..utils.quiet import user_errors_off_the_terminal
-from .averaging import SWA, PublishAverage, WeightAverage, build_averages
+from .accumulation import accumulation_steps
+from .averaging import SWA, PublishAverage, WeightAverage, build_averages, named_scores
 from .best import BestCheckpoint, CatchUpEvaluation, ScoredOnce, score_name
+from .determinism import use_deterministic_algorithms
 from .early_stop import EarlyStop, stored_metric
 from .pictures import TestPictures, TrainingPictures, class_names_of_run
 from .progress_bar import ProgressBar
 from .resume import overridden_keys
+from .schedule_units import in_iterations
 from .step import StepTrainer, autocast_precision
 from .validation import add_validation_losses
 from .writers import build_writers
@@ -54,14 +56,19 @@ class Trainer(DefaultTrainer):
         """Build model, optimizer, schedule and hooks from a config.
 
         Raises:
-            UserError: SOLVER.AMP or SOLVER.CLIP_GRADIENTS holds what cannot be used.
+            UserError: SOLVER holds what cannot be used, such as in AMP or CLIP_GRADIENTS.
         """
         # Not DefaultTrainer's: that one wraps the model for CUDA alone, and builds the data loader
         # before the iteration to start from is known.
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
+        cfg, lines = in_iterations(cfg)
+        for line in lines:
+            logger.info(line)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        if cfg.SOLVER.DETERMINISTIC:
+            use_deterministic_algorithms()
         device_type = torch.device(cfg.MODEL.DEVICE).type
         amp = cfg.SOLVER.AMP
         precision = autocast_precision(amp.ENABLED, amp.PRECISION, device_type)
@@ -77,6 +84,7 @@ class Trainer(DefaultTrainer):
             seed=cfg.SEED if cfg.SEED >= 0 else int(comm.shared_random_seed()),
             device_type=device_type,
             precision=precision,
+            accum_steps=accumulation_steps(cfg),
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = VFNetCheckpointer(
@@ -177,7 +185,7 @@ class Trainer(DefaultTrainer):
         early = cfg.SOLVER.EARLY_STOP
         if early.ENABLED:
             for average, score in scores.items():
-                evaluate_average = partial(_scores_of, average, score)
+                evaluate_average = partial(named_scores, average, score)
                 after_evaluation.append(CatchUpEvaluation(period, evaluate_average, False))
             after_evaluation.append(EarlyStop(period, stored_metric(cfg), early.PATIENCE))
         for average, score in scores.items():
@@ -289,8 +297,3 @@ class Trainer(DefaultTrainer):
         if len(cfg.DATASETS.TEST) > 1:
             folder = os.path.join(folder, dataset_name)
         return build_evaluator(dataset_name, folder, cfg.TEST.DETECTIONS_PER_IMAGE)
-
-
-def _scores_of(average: WeightAverage, score: Callable[[], dict]) -> dict[str, dict]:
-    # A run that is continued with an average that it did not have begins without one.
-    return {average.name: score()} if average.count else {}

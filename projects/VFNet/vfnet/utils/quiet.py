@@ -1,8 +1,4 @@
-"""What the terminal need not show.
-
-Warnings of dependencies that nobody who runs a command of this project can do anything about, and
-the tracebacks of errors that are told in a line.
-"""
+"""What nobody needs to read: some warnings, what is logged twice, tracebacks told in a line."""
 
 import contextlib
 import logging
@@ -12,6 +8,7 @@ from collections.abc import Iterator
 
 from ..errors import UserError
 
+# Warnings that nobody who runs a command of this project can do anything about.
 # Message, category and module, as `warnings.filterwarnings` takes them; each by its own source.
 _KNOWN: list[tuple[str, type[Warning], str]] = [
     # Importing detectron2 scripts functions; the category depends on torch's version.
@@ -55,3 +52,14 @@ def user_errors_off_the_terminal() -> Iterator[None]:
     finally:
         for handler in terminal:
             handler.removeFilter(_is_no_user_error)
+
+
+@contextlib.contextmanager
+def silent_logs() -> Iterator[None]:
+    """Log nothing; for what a run says once more when it does it itself."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
