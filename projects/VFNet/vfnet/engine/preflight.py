@@ -25,6 +25,7 @@ from ..utils.precision import autocast_type, slow_precision
 from ..utils.quiet import silent_logs
 from .accumulation import accumulation_steps, accumulation_warnings
 from .averaging import averaging_warnings, check_averaging
+from .ignored_regions import check_ignored_regions, ignored_region_warnings
 from .resume import last_checkpoint_tag
 from .schedule_units import check_schedule_units
 from .step import autocast_precision
@@ -83,6 +84,7 @@ def check_run(
         check_schedule_units(cfg)
         accumulation_steps(cfg)
         _check_writers(cfg)
+        check_ignored_regions(cfg)
     _check_classes(cfg, dataset_names)
     _check_writable(cfg.OUTPUT_DIR)
     with silent_logs():
@@ -122,6 +124,7 @@ def config_warnings(cfg: CfgNode, training: bool) -> list[str]:
     device_type, amp = torch.device(cfg.MODEL.DEVICE).type, cfg.SOLVER.AMP
     if training:
         lines += averaging_warnings(cfg)
+        lines += ignored_region_warnings(cfg)
     lines.append(slow_precision(*inference_precision(cfg), device_type))
     if training and amp.ENABLED:
         lines.append(slow_precision("SOLVER.AMP.PRECISION", amp.PRECISION, device_type))
