@@ -95,14 +95,17 @@ def set_up(train_net, tmp_path, make_coco, quick):
     data = ("DATASETS.COCO_FORMAT", [["any_config", str(file), str(file.parent)]])
     named = ("DATASETS.TRAIN", ("any_config",), "DATASETS.TEST", ("any_config",))
     always = ("OUTPUT_DIR", str(tmp_path / "out"), "MODEL.DEVICE", "cpu", *data, *named)
-    files = {"vfnet": str(CONFIG)}
-    for name, config in CONFIGS.items():
-        files[name] = str(tmp_path / f"{name}.yaml")
-        with open(files[name], "w", encoding="utf-8") as yaml:
-            yaml.write(config(tmp_path).dump())
+
+    def config_file(detector):
+        file = tmp_path / f"{detector}.yaml"
+        if detector == "vfnet":
+            return CONFIG
+        if not file.exists():
+            file.write_text(CONFIGS[detector](tmp_path).dump())
+        return file
 
     def set_up(detector, *pairs):
-        args = train_net.parse_args(["--config-file", files[detector]])
+        args = train_net.parse_args(["--config-file", str(config_file(detector))])
         args.opts = [*always, *pairs]
         with at_most(LONGEST):
             return train_net.setup(args)
