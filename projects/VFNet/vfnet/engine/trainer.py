@@ -28,6 +28,7 @@ from .accumulation import accumulation_steps
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages, named_scores
 from .best import BestCheckpoint, CatchUpEvaluation, ScoredOnce, score_name
 from .determinism import use_deterministic_algorithms
+from .divergence import DivergenceWarning
 from .early_stop import EarlyStop, stored_metric
 from .pictures import TestPictures, TrainingPictures, class_names_of_run
 from .progress_bar import ProgressBar
@@ -199,7 +200,7 @@ class Trainer(DefaultTrainer):
         on_terminal = comm.is_main_process() and sys.stdout.isatty()
         bar = [ProgressBar(lambda: self.epoch_length)] if on_terminal else []
         # The averages first, so that a checkpoint has the weights of its own iteration in them.
-        return [*bar, *averages, *found]
+        return [*bar, *averages, DivergenceWarning(), *found]
 
     def build_writers(self) -> list[EventWriter]:
         """What writes the storage's numbers and pictures: see `vfnet.engine.writers`."""
@@ -237,13 +238,11 @@ class Trainer(DefaultTrainer):
         without ground truth, is left out. With TEST.VALIDATION_LOSS the results of a module have
         its `validation_losses`, too.
         """
-        is_module = isinstance(model, torch.nn.Module)
-        if comm.get_world_size() > 1 and is_module:
+        if comm.get_world_size() > 1 and isinstance(model, torch.nn.Module):
             for buffer in model.buffers():
                 distributed.broadcast(buffer, src=0)
         results = super().test(cfg, model, evaluators)
-        if cfg.TEST.VALIDATION_LOSS and is_module:
-            add_validation_losses(cfg, model, results)
+        add_validation_losses(cfg, model, results)
         return drop_undefined(results)
 
     @classmethod

@@ -35,8 +35,10 @@ _GIVES_LOSSES = (
 _NUMBERS = (int, float)
 
 
-def add_validation_losses(cfg: CfgNode, model: nn.Module, results: dict[str, Any]) -> None:
-    """Add the losses on each of DATASETS.TEST to the results of their evaluation."""
+def add_validation_losses(cfg: CfgNode, model: Any, results: dict[str, Any]) -> None:
+    """Add what TEST.VALIDATION_LOSS asks for of a module to the results of its evaluation."""
+    if not (cfg.TEST.VALIDATION_LOSS and isinstance(model, nn.Module)):
+        return
     detector = model.module if isinstance(model, DistributedDataParallel) else model
     test_sets = list(dict.fromkeys(cfg.DATASETS.TEST))
     for name in test_sets:
