@@ -20,16 +20,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data import build_validation_loader
 from ..data.stream import seeded_generators
+from ..modeling.heads.towers import TwoTowerHead
 from ..utils.comm import alone
 
 logger = logging.getLogger(__name__)
 
 # The group of these losses among the results of an evaluation.
 GROUP = "validation"
-# The modules that give losses in train mode and detections in eval mode. Norms, dropout and
-# whatever else behaves otherwise in training are not among them.
+# The modules that in train mode give losses, or what losses are made of. Norms, dropout and whatever
+# else behaves otherwise in training are not among them.
 _GIVES_LOSSES = (
-    *(DenseDetector, GeneralizedRCNN, RPN, ROIHeads),
+    *(DenseDetector, TwoTowerHead, GeneralizedRCNN, RPN, ROIHeads),
     *(BaseMaskRCNNHead, BaseKeypointRCNNHead),
 )
 _NUMBERS = (int, float)
