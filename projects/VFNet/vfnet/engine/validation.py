@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # The group of these losses among the results of an evaluation.
 GROUP = "validation"
-# The modules that in train mode give losses, or what losses are made of. Norms, dropout and whatever
+# The modules that in train mode give losses, or what these are made of. Norms, dropout and whatever
 # else behaves otherwise in training are not among them.
 _GIVES_LOSSES = (
     *(DenseDetector, TwoTowerHead, GeneralizedRCNN, RPN, ROIHeads),
