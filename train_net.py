@@ -37,6 +37,7 @@ from vfnet.engine import (
     choose_device,
     config_warnings,
     datasets_of_run,
+    group_timeout,
     in_iterations,
     launch,
     load_config,
@@ -198,14 +199,16 @@ def invoke_main() -> None:
     """Run the command line."""
     args = parse_args(sys.argv[1:])
     with report_errors():
+        cfg = load_config(args.config_file, args.opts, args.override)
         launch(
             main,
             (args,),
-            device=load_config(args.config_file, args.opts, args.override).MODEL.DEVICE,
+            device=cfg.MODEL.DEVICE,
             num_gpus=args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
+            timeout=group_timeout(cfg),
         )
 
 

@@ -78,6 +78,12 @@ def test_ranks_that_cannot_be(environment, rank, size):
         environment({**POD, "RANK": rank, "WORLD_SIZE": size})
 
 
+@pytest.mark.parametrize("rank, size", [("2", "2"), ("x", "2"), ("0", "two")])
+def test_local_ranks_that_cannot_be(environment, rank, size):
+    with pytest.raises(UserError, match=f"got LOCAL_RANK '{rank}' and LOCAL_WORLD_SIZE '{size}'"):
+        environment({**POD, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size})
+
+
 def test_several_processes_or_gpus_in_a_pod_need_a_local_rank(environment, monkeypatch):
     with pytest.raises(UserError, match="RANK 1, WORLD_SIZE 2 without LOCAL_RANK .*num-gpus is 4"):
         environment(POD, num_gpus=4)

@@ -45,6 +45,14 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     # True: empty boxes, boxes outside their image or sticking out of it, boxes that are no pixels
     # (0 to 1), and pictures with several records or both trained and tested on are errors.
     cfg.DATASETS.STRICT = False
+    # Seconds that a batch may let wait for itself where workers load it. Then the run ends with the
+    # number of the worker that hangs or was stopped. 0: wait for ever.
+    cfg.DATALOADER.TIMEOUT = 600
+    # The processes of a job.
+    cfg.DISTRIBUTED = CfgNode()
+    # Seconds that one waits for the others before it ends, Detectron2's by default: longer than
+    # DATALOADER.TIMEOUT, and than the first process alone takes to score an evaluation.
+    cfg.DISTRIBUTED.TIMEOUT = 1800
     # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with, and are tested
     # with where nobody sets this key. Detectron2's own DefaultPredictor always resizes with PIL.
     cfg.INPUT.RESIZE = UNCHOSEN_RESIZE

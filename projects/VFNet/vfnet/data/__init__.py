@@ -19,6 +19,7 @@ from .stream import (
     count_training_images,
     images_per_process,
 )
+from .workers import loader_timeout
 
 register_shapes()
 
@@ -33,6 +34,7 @@ __all__ = [
     "count_training_images",
     "evaluation_file",
     "images_per_process",
+    "loader_timeout",
     "publish_class_names",
     "read_picture",
     "register_coco_format",

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..errors import UserError
 from .checks.boxes import clean_boxes, describe_nothing, inspect_boxes, objects_of
 from .mapper import build_mapper
+from .workers import WatchedLoader, loader_timeout
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ def build_train_loader(
 
     Raises:
         UserError: no usable box; an unknown sampler; a batch that the processes cannot share
-            evenly; bad boxes (`clean_boxes`). While iterating: a picture that cannot be used.
+            evenly; bad boxes (`clean_boxes`); a negative DATALOADER.TIMEOUT. While iterating: a
+            picture that cannot be used, and a worker that gives nothing for that time.
     """
     if records is None:
         records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
@@ -71,20 +73,19 @@ def build_train_loader(
     dataset = SeededDataset(
         DatasetFromList(records, copy=False), build_mapper(cfg, is_train=True), seed
     )
-    return _RaisingLoader(
-        len(records),
-        DataLoader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
-            collate_fn=trivial_batch_collator,
-            # A GPU copies from pinned memory by itself; here a thread of the loader pins it.
-            pin_memory=cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available(),
-            # Its own, because a loader draws a number when it starts, and a continued run starts
-            # its loader at another time.
-            generator=torch.Generator(),
-        ),
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        timeout=loader_timeout(cfg),
+        collate_fn=trivial_batch_collator,
+        # A GPU copies from pinned memory by itself; here a thread of the loader pins it.
+        pin_memory=cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available(),
+        # Its own, because a loader draws a number when it starts, and a continued run starts its
+        # loader at another time.
+        generator=torch.Generator(),
     )
+    return _RaisingLoader(len(records), WatchedLoader(loader))
 
 
 def count_training_images(cfg: CfgNode) -> int:
@@ -100,12 +101,14 @@ def count_training_images(cfg: CfgNode) -> int:
 def build_test_loader(
     cfg: CfgNode, dataset_name: str, resize: Augmentation | None = None
 ) -> Iterable[list[dict[str, Any]]]:
-    """Build Detectron2's test loader with this project's mapper.
+    """Build Detectron2's test loader with this project's mapper, which does not wait for ever.
 
-    `resize`: instead of what INPUT says.
+    `resize`: instead of what INPUT says. Errors: see `WatchedLoader`.
     """
     mapper = build_mapper(cfg, is_train=False, resize=resize)
-    return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+    loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+    loader.timeout = loader_timeout(cfg)
+    return WatchedLoader(loader)
 
 
 def build_validation_loader(
@@ -222,7 +225,7 @@ class _RaisingLoader:
     """
 
     num_records: int  # of the data set, as it is trained on
-    loader: DataLoader
+    loader: Iterable[list[Any]]
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         for batch in self.loader:

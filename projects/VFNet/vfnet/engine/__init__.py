@@ -1,7 +1,7 @@
 """How a run is started, stepped, stopped and continued."""
 
 from .config_values import check_values
-from .configuration import load_config, merge_overrides
+from .configuration import group_timeout, load_config, merge_overrides
 from .determinism import make_deterministic
 from .launch import choose_device, launch, report_errors
 from .preflight import check_run, config_warnings, datasets_of_run
@@ -20,6 +20,7 @@ __all__ = [
     "choose_device",
     "config_warnings",
     "datasets_of_run",
+    "group_timeout",
     "in_iterations",
     "launch",
     "load_config",

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -46,6 +47,18 @@ def load_config(
         _merge_file(cfg, path, "--override")
     merge_overrides(cfg, overrides)
     return cfg
+
+
+def group_timeout(cfg: CfgNode) -> timedelta:
+    """DISTRIBUTED.TIMEOUT: how long a process of the job waits for another one.
+
+    Raises:
+        UserError: it is not positive.
+    """
+    seconds = cfg.DISTRIBUTED.TIMEOUT
+    if seconds < 1:
+        raise UserError(f"DISTRIBUTED.TIMEOUT has to be at least one second, got {seconds}")
+    return timedelta(seconds=seconds)
 
 
 def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:

@@ -47,22 +47,23 @@ def complete_job_variables(device: str, num_gpus: int, num_machines: int) -> Non
             f"{', '.join(missing)}; start this with torchrun, which sets all of them, or unset "
             f"{', '.join(of_processes)} to train on this machine alone"
         )
-    _check_rank()
+    _check_rank(*_OF_THE_JOB)
     if missing:
         _check_one_process(device, num_gpus)
         os.environ.update(LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
+    _check_rank(*_ON_THIS_MACHINE)
 
 
 def _with_values(names: list[str]) -> str:
     return ", ".join(f"{name} {os.environ[name]}" for name in names)
 
 
-def _check_rank() -> None:
-    rank, size = (os.environ[name] for name in _OF_THE_JOB)
+def _check_rank(rank_name: str, size_name: str) -> None:
+    rank, size = os.environ[rank_name], os.environ[size_name]
     if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
         raise UserError(
-            "expected RANK to be a number from 0 up to WORLD_SIZE - 1 in the environment, got RANK "
-            f"{rank!r} and WORLD_SIZE {size!r}"
+            f"expected {rank_name} to be a number from 0 up to {size_name} - 1 in the environment, "
+            f"got {rank_name} {rank!r} and {size_name} {size!r}"
         )
 
 

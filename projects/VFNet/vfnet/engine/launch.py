@@ -2,10 +2,13 @@
 
 import contextlib
 import gc
+import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -18,10 +21,14 @@ from torch import multiprocessing as mp
 from ..errors import UserError
 from ..utils.quiet import ignore_known_warnings
 from ..utils.text import one_line
+from .failures import LostProcessError, ended_by, explanation
 from .job_variables import complete_job_variables, is_torchrun
+from .signals import Stopped, end_with_parent, stopped_by_sigterm
 
 # Characters; the messages of eight processes fit into a pipe of 64 KiB.
 _LONGEST_MESSAGE = 4000
+# Seconds in which a process that was left alone leaves it to the cause to be seen first.
+_CAUSE_FIRST = 3
 
 
 def launch(
@@ -33,6 +40,7 @@ def launch(
     num_machines: int = 1,
     machine_rank: int = 0,
     dist_url: str = "auto",
+    timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> None:
     """Call `main(*args)` on every process of the job.
 
@@ -49,10 +57,11 @@ def launch(
         num_machines: machines of the job.
         machine_rank: number of this machine.
         dist_url: where the processes meet, as Detectron2's `launch` takes it.
+        timeout: how long a process waits for another one.
 
     Raises:
-        UserError: a GPU is asked for that is not there, variables of a job are missing, or `main`
-            raised it on some process.
+        UserError: a GPU is asked for that is not there, variables of a job are missing, `main`
+            raised it on some process, or a process was killed.
     """
     complete_job_variables(device, num_gpus, num_machines)
     chosen = choose_device(device, num_gpus)
@@ -60,7 +69,7 @@ def launch(
         reason = "--num-gpus is 0" if torch.cuda.is_available() else "there is no GPU"
         print(f"MODEL.DEVICE is {device}, but {reason}: running on the CPU", flush=True)
     if is_torchrun():
-        _join_torchrun(main, args, chosen)
+        _join_torchrun(main, args, chosen, timeout)
         return
     num_processes = max(num_gpus, 1)
     if num_processes * num_machines == 1:
@@ -74,14 +83,8 @@ def launch(
     if chosen == "cpu":
         # Detectron2 picks NCCL wherever it sees a GPU, and NCCL has no CPU tensors.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    messages = mp.get_context("spawn").SimpleQueue()
-    try:
-        job = (num_processes, num_machines, machine_rank, dist_url)
-        spawn(_spawned, *job, args=(messages, main, args, chosen))
-    except mp.ProcessExitedException:
-        if messages.empty():
-            raise
-        raise UserError(messages.get()) from None
+    job = (num_processes, num_machines, machine_rank, dist_url)
+    _spawn(job, main, args, chosen, timeout)
 
 
 def choose_device(device: str, num_gpus: int) -> str:
@@ -127,43 +130,93 @@ def choose_device(device: str, num_gpus: int) -> str:
 
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
-    """Turn a `UserError` into one line `error: ...` on stderr and exit status 1.
+    """Turn what is no bug into one line `error: ...` on stderr and exit status 1.
 
-    What names in it may hold, such as a line's end or a terminal's control, is escaped.
+    That is a `UserError`, what `explanation` knows, and Ctrl-C and SIGTERM, whose statuses are 130
+    and 143 as a shell has them. What names in it may hold, such as a line's end or a terminal's
+    control, is escaped.
 
     Of the processes that `torchrun` started on a machine, only the first to fail prints. Known
     warnings of dependencies do not reach the terminal.
     """
     ignore_known_warnings()
     try:
-        yield
-    except UserError as error:
-        if _first_to_report():
-            print(f"error: {_message(error)}", file=sys.stderr, flush=True)
+        with stopped_by_sigterm():
+            yield
+    except (KeyboardInterrupt, Stopped) as error:
+        name = "SIGTERM" if isinstance(error, Stopped) else "SIGINT (Ctrl-C)"
+        _print_error(f"stopped by {name}; what had been written by then is whole")
+        raise SystemExit(Stopped.STATUS if isinstance(error, Stopped) else 130) from None
+    except Exception as error:
+        if (found := explanation(error)) is None:
+            raise
+        _print_error(_message(found))
         raise SystemExit(1) from None
 
 
+def _print_error(message: str) -> None:
+    if _first_to_report():
+        print(f"error: {message}", file=sys.stderr, flush=True)
+
+
+def _spawn(
+    job: tuple[int, int, int, str],
+    main: Callable[..., Any],
+    args: tuple[Any, ...],
+    device: str,
+    timeout: timedelta,
+) -> None:
+    """Start this machine's processes, and wait for them; where one fails, end the others."""
+    # Both tell of the processes that are ended here, which the error already does.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    os.environ["PYTHONWARNINGS"] = ",".join(
+        filter(None, ["ignore:resource_tracker", os.environ.get("PYTHONWARNINGS")])
+    )
+    messages = mp.get_context("spawn").SimpleQueue()
+    try:
+        spawn(_spawned, *job, args=(messages, main, args, device), timeout=timeout)
+    except mp.ProcessExitedException as error:
+        if not messages.empty():
+            raise UserError(messages.get()) from None
+        if error.signal_name is None:
+            raise
+        raise UserError(ended_by(error.error_index, error.signal_name)) from None
+    finally:
+        # After SIGINT or SIGTERM here; at its end, Python would wait for them.
+        for process in mp.active_children():
+            process.kill()
+
+
 def _spawned(messages: Any, main: Callable[..., Any], args: tuple[Any, ...], device: str) -> None:
+    end_with_parent()
     ignore_known_warnings()
     _share_cores(device, comm.get_local_size())
     try:
         main(*args)
-    except UserError as error:
+    except KeyboardInterrupt:
+        sys.exit(130)  # PyTorch, which calls this, would make 0 of it
+    except Exception as error:
+        if (found := explanation(error)) is None:
+            raise
+        if isinstance(found, LostProcessError):
+            time.sleep(_CAUSE_FIRST)
         # The parent prints what it finds here, once, and ends the other processes.
         # Cut: a longer text would not fit into the pipe, and wait there for a parent that waits.
-        messages.put(_message(error)[:_LONGEST_MESSAGE])
+        messages.put(_message(found)[:_LONGEST_MESSAGE])
         sys.exit(1)
     _leave_group()
 
 
-def _join_torchrun(main: Callable[..., Any], args: tuple[Any, ...], device: str) -> None:
+def _join_torchrun(
+    main: Callable[..., Any], args: tuple[Any, ...], device: str, timeout: timedelta
+) -> None:
+    if dist.is_torchelastic_launched():
+        end_with_parent()
     local_size = int(os.environ["LOCAL_WORLD_SIZE"])
     on_cuda = torch.device(device).type == "cuda"
     if on_cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group(
-        "nccl" if on_cuda else "gloo", init_method="env://", timeout=DEFAULT_TIMEOUT
-    )
+    dist.init_process_group("nccl" if on_cuda else "gloo", init_method="env://", timeout=timeout)
     comm.create_local_process_group(local_size)
     comm.synchronize()
     main(*args)
@@ -203,6 +256,10 @@ def _message(error: UserError) -> str:
 def _first_to_report() -> bool:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return True
-    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
     attempt = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "GROUP_RANK")]
-    return store.add("/".join(["vfnet", "errors", *attempt]), 1) == 1
+    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        store = dist.TCPStore(*address, timeout=timedelta(seconds=5))
+        return store.add("/".join(["vfnet", "errors", *attempt]), 1) == 1
+    except dist.DistError:  # torchrun, whose store it is, has gone
+        return True

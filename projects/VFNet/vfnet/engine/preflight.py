@@ -12,7 +12,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..checkpoint import VFNetCheckpointer, weights_mismatches
 from ..config import detector_key, detector_node, inference_precision
-from ..data import build_mapper, build_train_loader, check_own_data, repairs_of
+from ..data import (
+    build_mapper,
+    build_train_loader,
+    check_own_data,
+    loader_timeout,
+    repairs_of,
+)
 from ..data.checks.coco_json import is_number
 from ..errors import UserError
 from ..modeling.inference.views import as_view_detector
@@ -80,6 +86,7 @@ def check_run(
     _check_precision(cfg, training)
     if slicing_of(cfg):
         require_sahi()
+    loader_timeout(cfg)
     if training:
         check_schedule_units(cfg)
         accumulation_steps(cfg)

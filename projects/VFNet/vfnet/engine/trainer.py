@@ -23,13 +23,14 @@ from ..evaluation.evaluator import build_evaluator, drop_undefined
 from ..modeling.inference.test_time_augmentation import DetectorWithTTA
 from ..slicing import DetectorWithSlices
 from ..solver import build_lr_scheduler, build_optimizer, solver_values
-from ..utils.quiet import user_errors_off_the_terminal
+from ..utils.quiet import errors_off_the_terminal
 from .accumulation import accumulation_steps
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages, named_scores
 from .best import BestCheckpoint, CatchUpEvaluation, ScoredOnce, score_name
 from .determinism import use_deterministic_algorithms
 from .divergence import DivergenceWarning
 from .early_stop import EarlyStop, stored_metric
+from .failures import explanation
 from .pictures import TestPictures, TrainingPictures, class_names_of_run
 from .progress_bar import ProgressBar
 from .resume import overridden_keys
@@ -130,7 +131,7 @@ class Trainer(DefaultTrainer):
                 f"{self.start_iter} iterations are done and SOLVER.MAX_ITER is {self.max_iter}: "
                 "training is finished, evaluating only"
             )
-        with user_errors_off_the_terminal():
+        with errors_off_the_terminal(explanation):
             try:
                 return super().train()
             except _Ended:

@@ -4,9 +4,8 @@ import contextlib
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from ..errors import UserError
 
 # Warnings that nobody who runs a command of this project can do anything about.
 # Message, category and module, as `warnings.filterwarnings` takes them; each by its own source.
@@ -30,28 +29,32 @@ def ignore_known_warnings() -> None:
         warnings.filterwarnings("ignore", message, category, module)
 
 
-def _is_no_user_error(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], UserError))
-
-
 @contextlib.contextmanager
-def user_errors_off_the_terminal() -> Iterator[None]:
-    """Keep the traceback that Detectron2's loop logs of a `UserError` out of the terminal.
+def errors_off_the_terminal(explanation: Callable[[BaseException], object]) -> Iterator[None]:
+    """Keep the traceback that Detectron2's loop logs of what is no bug out of the terminal.
 
     The command line prints such an error's message; the log file has the traceback.
+
+    Args:
+        explanation: None for the errors whose traceback is shown.
     """
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return error is None or explanation(error) is None
+
     terminal = [
         handler
         for handler in logging.getLogger("detectron2").handlers
         if getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
     ]
     for handler in terminal:
-        handler.addFilter(_is_no_user_error)
+        handler.addFilter(is_shown)
     try:
         yield
     finally:
         for handler in terminal:
-            handler.removeFilter(_is_no_user_error)
+            handler.removeFilter(is_shown)
 
 
 @contextlib.contextmanager

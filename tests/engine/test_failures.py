@@ -1,0 +1,110 @@
+"""What is told of a failure that no line of code is to blame for."""
+
+import errno
+import os
+import re
+import signal
+
+import pytest
+import torch
+from torch import distributed
+
+from vfnet.engine import report_errors
+from vfnet.engine.failures import LostProcessError, ended_by, explanation
+from vfnet.errors import UserError
+
+GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] "
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (
+            RuntimeError("DataLoader worker (pid 71) is killed by signal: Killed. "),
+            r"worker \(process 71\) was ended by SIGKILL, .*memory.*NUM_WORKERS.*--resume",
+        ),
+        (
+            RuntimeError(
+                "DataLoader worker (pid 71) is killed by signal: Bus error. It is possible that "
+                "dataloader's workers are out of shared memory."
+            ),
+            r"process 71\) ran out of shared memory .*--shm-size",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid(s) 71, 72) exited unexpectedly"),
+            r"process 71, 72\) ended unexpectedly; .*NUM_WORKERS",
+        ),
+        (MemoryError(), r"out of memory: .*IMS_PER_BATCH"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried\nto"), r"CUDA out of memory. Tried\. L"),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate m"
+                "emory: you tried to allocate 9 bytes."
+            ),
+            r"out of memory: .*tried to allocate 9 bytes",
+        ),
+        (FileNotFoundError(errno.ENOENT, "No such file", "val.json"), r"^val.json cannot be used "),
+        (OSError(errno.EMFILE, "Too many open files"), r"too many open files \(`ulimit -n`\)"),
+        (BlockingIOError(errno.EAGAIN, "Try again"), r"too many processes or threads"),
+        (RuntimeError(GLOO + "Connection closed by peer [127.0.0.1]:123"), r"process .* has ended"),
+        (RuntimeError(GLOO + "Connection reset by peer"), r"another process .* has ended"),
+        (
+            distributed.DistNetworkError("failed to recv, got 0 bytes"),
+            r"another process .* has end",
+        ),
+        (RuntimeError(GLOO + "Timed out waiting 1000ms for recv"), r"DISTRIBUTED.TIMEOUT"),
+    ],
+)
+def test_what_the_system_did_is_a_sentence(error, said):
+    found = explanation(error)
+    assert isinstance(found, UserError)
+    text = str(found)
+    assert re.search(said, text)
+    assert "\n" not in text
+    assert "--resume continues a training run from its last checkpoint" in text
+    assert isinstance(found, LostProcessError) == ("another process" in text)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shape mismatch"),
+        RuntimeError("Broken pipe"),  # of no group
+        OSError("a library's own"),
+        KeyError("a"),
+        AssertionError(),
+    ],
+)
+def test_a_bug_keeps_its_traceback(error):
+    assert explanation(error) is None
+    with pytest.raises(type(error)) as caught, report_errors():
+        raise error
+    assert caught.value is error
+
+
+def test_an_error_for_the_user_explains_itself():
+    error = UserError("expected this, got that")
+    assert explanation(error) is error
+
+
+def test_a_killed_process_is_named_with_its_signal():
+    assert ended_by(3, "SIGKILL").startswith("process 3 of this machine was ended by SIGKILL, as")
+    assert ended_by(0, "SIGABRT").startswith("process 0 of this machine was ended by SIGABRT; ")
+
+
+@pytest.mark.parametrize(
+    "number, status, name",
+    [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, r"SIGINT (Ctrl-C)")],
+)
+def test_a_signal_ends_a_command_with_one_line(number, status, name, capsys):
+    finished = []
+    with pytest.raises(SystemExit) as caught, report_errors():
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            finished.append("what had been begun")
+    assert caught.value.code == status
+    assert finished
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: stopped by {name};")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,0 +1,20 @@
+"""Processes with uneven numbers of boxes take the same steps, and none waits for ever."""
+
+import pytest
+import torch
+
+from .command import run_python
+
+
+@pytest.mark.soak
+def test_processes_with_uneven_boxes_stay_together(amount, figure, repository, tmp_path):
+    processes, iterations = amount(ci=2, soak=4), amount(ci=20, soak=500)
+    words = ("-m", "tests.engine.uneven_boxes", tmp_path, processes, iterations)
+    done = run_python(*words, cwd=repository, timeout=max(150, 6 * iterations))
+    assert done.returncode == 0, done.stdout + done.stderr
+    losses = torch.load(tmp_path / "losses.pth")
+    figure(f"iterations of {processes} processes, uneven boxes", iterations, len(losses))
+    assert len(losses) == iterations and losses.isfinite().all()
+    first, *others = (torch.load(tmp_path / f"weights{rank}.pth") for rank in range(processes))
+    for other in others:
+        assert all(torch.equal(first[name], other[name]) for name in first)
