@@ -77,13 +77,16 @@ def test_other_errors_of_a_loader_pass():
 
 
 @pytest.mark.parametrize("workers, timeout, expected", [(2, 5, 5), (2, 0, 0), (0, 5, 0)])
-def test_the_key_reaches_both_loaders(tmp_path, workers, timeout, expected):
+def test_the_time_counts_where_workers_load(tmp_path, workers, timeout, expected):
     keys = ("DATALOADER.NUM_WORKERS", str(workers), "DATALOADER.TIMEOUT", str(timeout))
-    cfg = tiny_config(tmp_path, *keys)
-    assert loader_timeout(cfg) == expected
+    assert loader_timeout(tiny_config(tmp_path, *keys)) == expected
+
+
+def test_the_key_reaches_both_loaders(tmp_path):
+    cfg = tiny_config(tmp_path, "DATALOADER.NUM_WORKERS", "2", "DATALOADER.TIMEOUT", "5")
     records = DatasetCatalog.get("shapes_val")[:1]
-    assert build_train_loader(cfg, records=records).loader._loader.timeout == expected
-    assert build_test_loader(cfg, "shapes_val")._loader.timeout == expected
+    assert build_train_loader(cfg, records=records).loader._loader.timeout == 5
+    assert build_test_loader(cfg, "shapes_val")._loader.timeout == 5
 
 
 def test_a_negative_time_is_refused(tmp_path):

@@ -98,11 +98,13 @@ def test_a_killed_process_is_named_with_its_signal():
 )
 def test_a_signal_ends_a_command_with_one_line(number, status, name, capsys):
     finished = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # not as in a background job
     with pytest.raises(SystemExit) as caught, report_errors():
         try:
             os.kill(os.getpid(), number)
         finally:
             finished.append("what had been begun")
+    signal.signal(signal.SIGINT, before)
     assert caught.value.code == status
     assert finished
     (line,) = capsys.readouterr().err.splitlines()

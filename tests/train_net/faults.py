@@ -14,33 +14,33 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 
 class Process(NamedTuple):
-    """A line of /proc."""
+    """A process that has not ended, as /proc has it."""
 
     pid: int
     parent: int
-    session: int
-    state: str  # "Z": it has ended
     command: str
 
 
-def processes_of(session):
-    """The processes of a session that have not ended, by pid."""
-    found = {}
+def processes_with(variable):
+    """All processes that were started with a variable, given as NAME=VALUE, in the environment."""
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            stat = (folder / "stat").read_text()
-            command = (folder / "cmdline").read_text().replace("\0", " ")
-        except (FileNotFoundError, ProcessLookupError):
+            variables = (folder / "environ").read_bytes().split(b"\0")
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-        state, parent, _, its_session = stat.rpartition(")")[2].split()[:4]
-        if int(its_session) == session and state != "Z":
-            pid = int(folder.name)
-            found[pid] = Process(pid, int(parent), int(its_session), state, command)
+        if variable.encode() in variables and state not in "ZX":
+            found.append(Process(int(folder.name), int(parent), command))
     return found
 
 
 class Run:
-    """`train_net.py` on the smallest detector, in a session of its own, until something happens."""
+    """`train_net.py` on the smallest detector, in a session of its own, until something happens.
+
+    Its processes are told by a variable: torchrun gives those that it starts sessions of their own.
+    """
 
     def __init__(self, folder, *keys, processes=1, launcher=(), no_interrupt=False):
         """Start it, with a worker that loads for each process, and checkpoints early.
@@ -59,10 +59,12 @@ class Run:
         words = [*launcher, script, "--config-file", CONFIG, "--num-gpus", processes]
         words += ["OUTPUT_DIR", folder, "SOLVER.MAX_ITER", 100_000, "DATALOADER.NUM_WORKERS", 1]
         words = [sys.executable, *map(str, [*words, *keys])]
+        self.variable = f"VFNET_TESTED_RUN={folder}"
+        name, _, value = self.variable.partition("=")
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.process = subprocess.Popen(
                 words,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1", name: value},
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
@@ -74,9 +76,13 @@ class Run:
 
     def __exit__(self, *error):
         """Leave nothing behind, whatever the test has found."""
-        for pid in processes_of(self.process.pid):
-            os.kill(pid, signal.SIGKILL)
+        for process in self.processes():
+            os.kill(process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def processes(self):
+        """All that belong to the run and have not ended."""
+        return processes_with(self.variable)
 
     def wait_for(self, condition, what, seconds=120):
         """Wait until a condition holds, or fail; the run may not have ended."""
@@ -102,19 +108,18 @@ class Run:
         return self._children_of(self.trainers())
 
     def _children_of(self, parents):
-        found = processes_of(self.process.pid).values()
         return sorted(
-            p.pid for p in found if p.parent in parents and "resource_tracker" not in p.command
+            process.pid
+            for process in self.processes()
+            if process.parent in parents and "resource_tracker import main" not in process.command
         )
 
-    def end(self, seconds=60):
+    def end(self, seconds):
         """Wait for the end of all processes; return the exit status and the processes left."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end and (
-            self.process.poll() is None or processes_of(self.process.pid)
-        ):
+        while (self.process.poll() is None or self.processes()) and time.monotonic() < end:
             time.sleep(0.05)
-        return self.process.returncode, processes_of(self.process.pid)
+        return self.process.returncode, self.processes()
 
 
 def ignore_interrupts():

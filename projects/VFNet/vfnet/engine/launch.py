@@ -144,9 +144,13 @@ def report_errors() -> Iterator[None]:
         with stopped_by_sigterm():
             yield
     except (KeyboardInterrupt, Stopped) as error:
-        name = "SIGTERM" if isinstance(error, Stopped) else "SIGINT (Ctrl-C)"
+        name, status = "SIGINT (Ctrl-C)", 130
+        if isinstance(error, Stopped):
+            by_torchrun = ", as torchrun does where another process has failed"
+            name = "SIGTERM" + (by_torchrun if dist.is_torchelastic_launched() else "")
+            status = Stopped.STATUS
         _print_error(f"stopped by {name}; what had been written by then is whole")
-        raise SystemExit(Stopped.STATUS if isinstance(error, Stopped) else 130) from None
+        raise SystemExit(status) from None
     except Exception as error:
         if (found := explanation(error)) is None:
             raise
