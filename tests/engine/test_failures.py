@@ -7,11 +7,15 @@ import signal
 
 import pytest
 import torch
+from detectron2.utils.logger import setup_logger
 from torch import distributed
 
-from vfnet.engine import report_errors
+from vfnet.data import register_coco_format
+from vfnet.engine import Trainer, report_errors
 from vfnet.engine.failures import LostProcessError, ended_by, explanation
 from vfnet.errors import UserError
+
+from .tiny import tiny_config
 
 GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] "
 
@@ -110,3 +114,27 @@ def test_a_signal_ends_a_command_with_one_line(number, status, name, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: stopped by {name};")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("name", ["cells.json", "1.png"])
+def test_a_file_that_goes_while_training_is_named_in_one_line(name, make_coco, tmp_path, capsys):
+    file, _ = make_coco("cells")
+    cfg = tiny_config(
+        tmp_path / "run",
+        *("DATASETS.COCO_FORMAT", str([["cells", str(file), str(file.parent)]])),
+        *("DATASETS.TRAIN", "('cells',)", "DATASETS.TEST", "('cells',)"),
+        *("MODEL.VFNET.NUM_CLASSES", "2", "TEST.EVAL_PERIOD", "1"),
+    )
+    register_coco_format(cfg)
+    setup_logger(cfg.OUTPUT_DIR)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    (file.parent / name).unlink()
+    with pytest.raises(SystemExit) as caught, report_errors():
+        trainer.train()
+    assert caught.value.code == 1
+    written = capsys.readouterr()
+    assert "Traceback" not in written.out + written.err
+    (line,) = [x for x in written.err.splitlines() if x.startswith("error: ")]
+    assert str(file.parent / name) in line
+    assert "Traceback" in (tmp_path / "run" / "log.txt").read_text()
