@@ -38,6 +38,10 @@ GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] "
             RuntimeError("DataLoader worker (pid(s) 71, 72) exited unexpectedly"),
             r"process 71, 72\) ended unexpectedly; .*NUM_WORKERS",
         ),
+        (
+            RuntimeError("DataLoader worker (pid 71) is killed by signal: Terminated. "),
+            r"process 71\) was ended by SIGTERM; --resume",
+        ),
         (MemoryError(), r"out of memory: .*IMS_PER_BATCH"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried\nto"), r"CUDA out of memory. Tried\. L"),
         (

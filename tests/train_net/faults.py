@@ -1,5 +1,6 @@
 """A run of the real command that something happens to: its processes, and how they end."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -59,6 +60,7 @@ class Run:
         words = [*launcher, script, "--config-file", CONFIG, "--num-gpus", processes]
         words += ["OUTPUT_DIR", folder, "SOLVER.MAX_ITER", 100_000, "DATALOADER.NUM_WORKERS", 1]
         words = [sys.executable, *map(str, [*words, *keys])]
+        self.is_alone = processes == 1 and not launcher
         self.variable = f"VFNET_TESTED_RUN={folder}"
         name, _, value = self.variable.partition("=")
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
@@ -77,31 +79,29 @@ class Run:
     def __exit__(self, *error):
         """Leave nothing behind, whatever the test has found."""
         for process in self.processes():
-            os.kill(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
         self.process.wait()
 
     def processes(self):
         """All that belong to the run and have not ended."""
         return processes_with(self.variable)
 
-    def wait_for(self, condition, what, seconds=120):
-        """Wait until a condition holds, or fail; the run may not have ended."""
+    def wait_for_file(self, name, seconds=120):
+        """Wait for a file in OUTPUT_DIR, such as a checkpoint; the run may not have ended."""
         end = time.monotonic() + seconds
-        while not condition():
+        while not (self.folder / name).exists():
             if self.process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(f"no {what}; it wrote:\n{self.written()}")
+                raise AssertionError(f"no {name}; it wrote:\n{self.written()}")
             time.sleep(0.05)
 
-    def wait_for_file(self, pattern):
-        """Wait for a file in OUTPUT_DIR, such as a checkpoint."""
-        self.wait_for(lambda: [*self.folder.glob(pattern)], pattern)
+    def written(self):
+        """What it has written to the terminal."""
+        return self.out.read_text() + self.err.read_text()
 
     def trainers(self):
         """The pids of the processes that train, in the order of their start."""
-        children = self._children_of([self.process.pid])
-        command = " ".join(self.process.args)
-        alone = "torch.distributed.run" not in command and "--num-gpus 1 " in command
-        return [self.process.pid] if alone else children
+        return [self.process.pid] if self.is_alone else self._children_of([self.process.pid])
 
     def loaders(self):
         """The pids of the loaders' workers."""

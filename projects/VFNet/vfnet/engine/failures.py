@@ -57,6 +57,13 @@ def ended_by(process: int, signal_name: str) -> str:
     return f"process {process} of this machine was ended by {_reason(signal_name)}; {_RESUME}"
 
 
+def sigterm() -> str:
+    """SIGTERM, and who is likely to have sent it."""
+    if distributed.is_torchelastic_launched():
+        return "SIGTERM, which torchrun sends when it is stopped or another process has failed"
+    return "SIGTERM"
+
+
 def _worker_ended(pids: str, signal_name: str | None) -> str:
     if signal_name == "Bus error":
         return (
@@ -65,16 +72,15 @@ def _worker_ended(pids: str, signal_name: str | None) -> str:
             f"workers); {_RESUME}"
         )
     how = f"was ended by {_reason(signal_name)}" if signal_name else "ended unexpectedly"
-    return (
-        f"a loader's worker (process {pids}) {how}; fewer workers (DATALOADER.NUM_WORKERS) take "
-        f"less memory; {_RESUME}"
-    )
+    if signal_name != "Terminated":
+        how += "; fewer workers (DATALOADER.NUM_WORKERS) take less memory"
+    return f"a loader's worker (process {pids}) {how}; {_RESUME}"
 
 
 def _reason(signal_name: str) -> str:
     if signal_name in ("SIGKILL", "Killed"):
         return "SIGKILL, as the system does when memory runs out (`dmesg` says whether it did)"
-    return signal_name
+    return sigterm() if signal_name == "Terminated" else signal_name
 
 
 def _system_error(error: OSError) -> UserError | None:

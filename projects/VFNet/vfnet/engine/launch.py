@@ -21,7 +21,7 @@ from torch import multiprocessing as mp
 from ..errors import UserError
 from ..utils.quiet import ignore_known_warnings
 from ..utils.text import one_line
-from .failures import LostProcessError, ended_by, explanation
+from .failures import LostProcessError, ended_by, explanation, sigterm
 from .job_variables import complete_job_variables, is_torchrun
 from .signals import Stopped, end_with_parent, stopped_by_sigterm
 
@@ -144,11 +144,8 @@ def report_errors() -> Iterator[None]:
         with stopped_by_sigterm():
             yield
     except (KeyboardInterrupt, Stopped) as error:
-        name, status = "SIGINT (Ctrl-C)", 130
-        if isinstance(error, Stopped):
-            by_torchrun = ", as torchrun does where another process has failed"
-            name = "SIGTERM" + (by_torchrun if dist.is_torchelastic_launched() else "")
-            status = Stopped.STATUS
+        terminated = isinstance(error, Stopped)
+        name, status = (sigterm(), Stopped.STATUS) if terminated else ("SIGINT (Ctrl-C)", 130)
         _print_error(f"stopped by {name}; what had been written by then is whole")
         raise SystemExit(status) from None
     except Exception as error:
