@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+import torch
 from detectron2.data import DatasetCatalog
 from torch import multiprocessing
 from torch.utils.data import DataLoader, Dataset
@@ -66,6 +67,28 @@ def test_the_worker_that_gives_nothing_is_named_and_ends(trouble, state):
     del batches, caught
     second.join(20)
     assert not first.is_alive() and not second.is_alive()
+
+
+class Tensors(Numbers):
+    """Numbers as tensors, which a worker hands over when it is asked."""
+
+    def __getitem__(self, index):
+        return torch.tensor([index])
+
+
+@LINUX
+def test_a_worker_that_was_stopped_before_it_handed_over_a_tensor_is_named():
+    batches = iter(WatchedLoader(DataLoader(Tensors(), None, num_workers=1, timeout=2)))
+    assert next(batches).item() == 0
+    (worker,) = multiprocessing.active_children()
+    time.sleep(1)  # by now the next one is announced
+    os.kill(worker.pid, signal.SIGSTOP)
+    with pytest.raises(UserError, match=f"process {worker.pid}, stopped by a signal"):
+        next(batches)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+    del batches
+    worker.join(20)
+    assert not worker.is_alive()
 
 
 def test_other_errors_of_a_loader_pass():

@@ -20,7 +20,7 @@ def main(folder, iterations):
         [picture(iterations * rank + number, generator.choice([0, 0, 1, 5, 40, 150]), (64, 64))]
         for number in range(iterations)
     ]
-    trainer = train_on(tiny_config(folder / "run"), *batches)
+    trainer = train_on(tiny_config(folder / "run", "SOLVER.CHECKPOINT_PERIOD", "1000"), *batches)
     torch.save(trainer.checkpointer.model.state_dict(), folder / f"weights{rank}.pth")
     if comm.is_main_process():
         losses = [loss for loss, _ in trainer.storage.history("total_loss").values()]

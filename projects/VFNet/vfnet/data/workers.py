@@ -1,8 +1,9 @@
 """A loader that does not wait for its workers for ever."""
 
-import os
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch.utils.data import DataLoader
 
 from ..errors import UserError
 
+# How PyTorch's message begins.
+_TIMED_OUT = "DataLoader timed out"
 # Of Linux's /proc/PID/stat.
 _STATES = {
     "T": "stopped by a signal",
@@ -51,25 +54,57 @@ class WatchedLoader:
     def __iter__(self) -> Iterator[Any]:
         """Yield the batches."""
         iterator: Any = iter(self._loader)
-        try:
-            yield from iterator
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader timed out"):
-                raise
-            # PyTorch's message names no worker; only its iterator knows whose turn it is.
-            number = iterator._task_info[iterator._rcvd_idx][0]
-            raise UserError(self._describe(number, iterator._workers[number].pid)) from None
+        while True:
+            try:
+                with _alarm(self._loader.timeout):
+                    batch = next(iterator)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not str(error).startswith(_TIMED_OUT):
+                    raise
+                # PyTorch's message names no worker; only its iterator knows whose turn it is.
+                number = iterator._task_info[iterator._rcvd_idx][0]
+                worker = iterator._workers[number]
+                message = self._describe(number, worker.pid)
+                # One that was stopped hears nothing else, and would be waited for at the end.
+                with suppress(RuntimeError):  # PyTorch says that it was killed
+                    worker.kill()
+                    worker.join(5)
+                raise UserError(message) from None
+            yield batch
 
     def _describe(self, number: int, pid: int) -> str:
-        state = _state(pid)
-        # At the end it is told to stop, and waited for: what a stopped one would never hear.
-        os.kill(pid, signal.SIGCONT)
         return (
-            f"worker {number} of the loader (process {pid}, {state}) gave nothing for "
+            f"worker {number} of the loader (process {pid}, {_state(pid)}) gave nothing for "
             f"{self._loader.timeout} seconds: look for who stopped it or for what it reads; a "
             "larger DATALOADER.TIMEOUT waits longer, 0 for ever; --resume continues a training run "
             "from its last checkpoint"
         )
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Interrupt the block after a time; only in a main thread, and not where there is no SIGALRM.
+
+    PyTorch's own timeout ends the wait for a worker's message, but not the one for a tensor in it,
+    which that worker hands over when it is asked: one that was stopped in between never does.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not seconds or not in_main_thread or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, _time_out)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _time_out(*_: Any) -> None:
+    raise RuntimeError(_TIMED_OUT)
 
 
 def _state(pid: int) -> str:
