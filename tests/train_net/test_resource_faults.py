@@ -43,24 +43,25 @@ def interrupt(run):
 ONE, TWO = {}, {"processes": 2}
 BY_TORCHRUN = {"launcher": TORCHRUN}
 NOHUP = {"no_interrupt": True}
-SOON = ("DATALOADER.TIMEOUT", "10", "DISTRIBUTED.TIMEOUT", "30")
+# A worker of several processes takes a while to begin: it imports everything.
+SOON = ("DATALOADER.TIMEOUT", "30", "DISTRIBUTED.TIMEOUT", "60")
 # What happens, to which run, its exit status, and what it says; None: nobody is left to say it.
 FAULTS = [
     (kill_parent, {**TWO, **NOHUP}, -9, "the process that started this one has gone"),
     (kill_trainer, TWO, 1, "process 1 of this machine was ended by SIGKILL"),
     (kill_loader, ONE, 1, "a loader's worker (process "),
-    (stop_loader, ONE, 1, "stopped by a signal) gave nothing for 10 seconds"),
+    (stop_loader, ONE, 1, "stopped by a signal) gave nothing for 30 seconds"),
     (interrupt, ONE, 130, "stopped by SIGINT (Ctrl-C)"),
     (terminate, ONE, 143, "stopped by SIGTERM"),
     (kill_trainer, BY_TORCHRUN, 1, ""),
     (kill_parent, {**BY_TORCHRUN, **NOHUP}, -9, "the process that started this one has gone"),
     (kill_loader, TWO, 1, "a loader's worker (process "),
-    (stop_loader, TWO, 1, "stopped by a signal) gave nothing for 10 seconds"),
+    (stop_loader, TWO, 1, "stopped by a signal) gave nothing for 30 seconds"),
     (stop_trainer, TWO, 1, "as long as DISTRIBUTED.TIMEOUT allows"),
     (interrupt, TWO, 130, "stopped by SIGINT (Ctrl-C)"),
     (terminate, TWO, 143, "stopped by SIGTERM"),
     (kill_loader, BY_TORCHRUN, 1, "a loader's worker (process "),
-    (stop_loader, BY_TORCHRUN, 1, "stopped by a signal) gave nothing for 10 seconds"),
+    (stop_loader, BY_TORCHRUN, 1, "stopped by a signal) gave nothing for 30 seconds"),
     (kill_parent, TWO, -9, None),
     (kill_parent, ONE, -9, None),
     (kill_loader, {**TWO, **NOHUP}, 1, "a loader's worker (process "),
@@ -73,7 +74,7 @@ def what_is_wrong(run, fault, expected_status, said):
     """Let it happen; return what is not as it should be, "" for nothing."""
     run.wait_for_file("model_0000002.pth")
     fault(run)
-    status, left = run.end(seconds=120)
+    status, left = run.end(seconds=150)
     text = run.written()
     errors = [line for line in run.err.read_text().splitlines() if line.startswith("error: ")]
     by_torchrun = "torch.distributed.run" in str(run.process.args)
