@@ -52,6 +52,8 @@ from vfnet.utils.comm import check_on_all_processes
 def parse_args(argv: list[str]) -> argparse.Namespace:
     """Parse Detectron2's arguments, `--resume auto` and `--override`."""
     parser = default_argument_parser()
+    # Detectron2's is a port of the user's: of two runs on a machine, the second one would fail.
+    parser.set_defaults(dist_url="auto")
     parser.add_argument(
         "--resume-auto",
         action="store_true",
