@@ -1,12 +1,14 @@
 """What is told of a failure that no line of code is to blame for."""
 
 import errno
+import logging
 import os
 import re
 import signal
 
 import pytest
 import torch
+from detectron2.engine import HookBase
 from detectron2.utils.logger import setup_logger
 from torch import distributed
 
@@ -120,20 +122,40 @@ def test_a_signal_ends_a_command_with_one_line(number, status, name, capsys):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+class Remove(HookBase):
+    """Removes a file after the first iteration."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def after_step(self):
+        """Remove it."""
+        self.file.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def log_file(tmp_path, monkeypatch):
+    """The log of a run, which is written to the terminal too, and nothing of other tests."""
+    monkeypatch.setattr(logging.getLogger("detectron2"), "handlers", [])
+    setup_logger(str(tmp_path))
+    return tmp_path / "log.txt"
+
+
 @pytest.mark.parametrize("name", ["cells.json", "1.png"])
-def test_a_file_that_goes_while_training_is_named_in_one_line(name, make_coco, tmp_path, capsys):
+def test_a_file_that_goes_while_training_is_named_in_one_line(
+    name, make_coco, tmp_path, log_file, capsys
+):
     file, _ = make_coco("cells")
     cfg = tiny_config(
-        tmp_path / "run",
+        tmp_path,
         *("DATASETS.COCO_FORMAT", str([["cells", str(file), str(file.parent)]])),
         *("DATASETS.TRAIN", "('cells',)", "DATASETS.TEST", "('cells',)"),
-        *("MODEL.VFNET.NUM_CLASSES", "2", "TEST.EVAL_PERIOD", "1"),
+        *("MODEL.VFNET.NUM_CLASSES", "2", "TEST.EVAL_PERIOD", "2"),
     )
     register_coco_format(cfg)
-    setup_logger(cfg.OUTPUT_DIR)
     trainer = Trainer(cfg)
+    trainer.register_hooks([Remove(file.parent / name)])
     trainer.resume_or_load(resume=False)
-    (file.parent / name).unlink()
     with pytest.raises(SystemExit) as caught, report_errors():
         trainer.train()
     assert caught.value.code == 1
@@ -141,4 +163,4 @@ def test_a_file_that_goes_while_training_is_named_in_one_line(name, make_coco, t
     assert "Traceback" not in written.out + written.err
     (line,) = [x for x in written.err.splitlines() if x.startswith("error: ")]
     assert str(file.parent / name) in line
-    assert "Traceback" in (tmp_path / "run" / "log.txt").read_text()
+    assert "Traceback" in log_file.read_text()
