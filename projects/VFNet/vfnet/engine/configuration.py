@@ -56,8 +56,8 @@ def group_timeout(cfg: CfgNode) -> timedelta:
         UserError: it is not positive.
     """
     seconds = cfg.DISTRIBUTED.TIMEOUT
-    if seconds < 1:
-        raise UserError(f"DISTRIBUTED.TIMEOUT has to be at least one second, got {seconds}")
+    if not isinstance(seconds, int) or seconds < 1:
+        raise UserError(f"DISTRIBUTED.TIMEOUT has to be at least one second, got {seconds!r}")
     return timedelta(seconds=seconds)
 
 
