@@ -21,7 +21,7 @@ from torch import multiprocessing as mp
 from ..errors import UserError
 from ..utils.quiet import ignore_known_warnings
 from ..utils.text import one_line
-from .failures import LostProcessError, ended_by, explanation, sigterm
+from .explanations import LostProcessError, ended_by, explanation, sigterm
 from .job_variables import complete_job_variables, is_torchrun
 from .signals import Stopped, end_with_parent, stopped_by_sigterm
 

@@ -30,7 +30,7 @@ from .best import BestCheckpoint, CatchUpEvaluation, ScoredOnce, score_name
 from .determinism import use_deterministic_algorithms
 from .divergence import DivergenceWarning
 from .early_stop import EarlyStop, stored_metric
-from .failures import explanation
+from .explanations import explanation
 from .pictures import TestPictures, TrainingPictures, class_names_of_run
 from .progress_bar import ProgressBar
 from .resume import overridden_keys

@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 
-
 # Warnings that nobody who runs a command of this project can do anything about.
 # Message, category and module, as `warnings.filterwarnings` takes them; each by its own source.
 _KNOWN: list[tuple[str, type[Warning], str]] = [

@@ -14,7 +14,7 @@ from torch import distributed
 
 from vfnet.data import register_coco_format
 from vfnet.engine import Trainer, report_errors
-from vfnet.engine.failures import LostProcessError, ended_by, explanation
+from vfnet.engine.explanations import LostProcessError, ended_by, explanation
 from vfnet.errors import UserError
 
 from .tiny import tiny_config
