@@ -3,7 +3,8 @@
 from .configuration import load_config, merge_overrides
 from .launch import choose_device, launch, report_errors
 from .preflight import check_run, config_warnings, datasets_of_run
-from .resume import checkpoint_to_continue
+from .resume import check_not_moved, checkpoint_to_continue
+from .run_folder import clean, log_on_full_disks, only_run_in
 from .step import NonFiniteLossError, StepTrainer
 from .trainer import Trainer
 
@@ -11,13 +12,17 @@ __all__ = [
     "NonFiniteLossError",
     "StepTrainer",
     "Trainer",
+    "check_not_moved",
     "check_run",
     "checkpoint_to_continue",
     "choose_device",
+    "clean",
     "config_warnings",
     "datasets_of_run",
     "launch",
     "load_config",
+    "log_on_full_disks",
     "merge_overrides",
+    "only_run_in",
     "report_errors",
 ]

@@ -21,6 +21,7 @@ from ..modeling.inference.views import as_view_detector
 from ..modeling.key_readers import check_key_readers
 from ..slicing import require_sahi, slicing_of
 from ..solver import build_lr_scheduler, build_optimizer
+from ..utils.folder_lock import unwritable
 from ..utils.precision import autocast_type, slow_precision
 from .averaging import averaging_warnings, check_averaging
 from .resume import last_checkpoint_tag
@@ -161,10 +162,8 @@ def _check_writable(folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise UserError(
-            f"OUTPUT_DIR {folder} cannot be written to ({error.strerror}); choose another one"
-        ) from None
+    except (OSError, ValueError) as error:
+        raise unwritable(folder, error) from None
 
 
 def _check_own_data(cfg: CfgNode, dataset_names: Sequence[str], training: bool) -> list[str]:

@@ -3,9 +3,7 @@
 import contextlib
 import logging
 import os
-import sys
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,20 +11,23 @@ from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from detectron2.utils.logger import setup_logger
 from torch import distributed
 
 from ..checkpoint import VFNetCheckpointer
 from ..data import build_test_loader, build_train_loader
 from ..data.transforms.views import build_resizes, without_resizing
-from ..errors import UserError
 from ..evaluation.evaluator import build_evaluator, drop_undefined
 from ..modeling.inference.test_time_augmentation import DetectorWithTTA
 from ..slicing import DetectorWithSlices
 from ..solver import build_lr_scheduler, build_optimizer, solver_values
+from ..utils.files import WriteError, writing
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages
 from .best import BestCheckpoint, CatchUpEvaluation, score_name
-from .resume import overridden_keys
+from .event_files import named_files
+from .failures import failures_in_one_line
+from .resume import changed_stream, checkpoint_to_continue, overridden_keys
 from .step import StepTrainer, autocast_precision
 
 logger = logging.getLogger(__name__)
@@ -81,10 +82,22 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Continue or load as `DefaultTrainer`; warn of each key that the checkpoint overrides."""
+        """Continue from the newest whole checkpoint, or load MODEL.WEIGHTS where there is none.
+
+        All processes do the same: see `checkpoint_to_continue`. There is a warning for each
+        checkpoint that is passed over, and for each key that the checkpoint overrides.
+
+        Raises:
+            UserError: checkpoints are there and none is whole, or one that does not fit this run.
+        """
+        last = resume and checkpoint_to_continue(self.cfg.OUTPUT_DIR, required=False)
+        if not last:
+            self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+            return
         names = [group["name"] for group in self.optimizer.param_groups]
         configured = solver_values(names, self.optimizer.param_groups)
-        super().resume_or_load(resume)
+        self.checkpointer.load(last)
+        self.start_iter = self.iter + 1
         used = solver_values(names, self.optimizer.param_groups)
         if self.cfg.SEED >= 0:
             configured["SEED"], used["SEED"] = self.cfg.SEED, self._trainer.seed
@@ -96,6 +109,7 @@ class Trainer(DefaultTrainer):
 
         Raises:
             UserError: SOLVER.SWA cannot continue from this checkpoint.
+            WriteError: a file cannot be written; what had been written before is as it was.
         """
         for hook in self._hooks:
             if isinstance(hook, SWA):
@@ -111,16 +125,39 @@ class Trainer(DefaultTrainer):
                 f"{self.start_iter} iterations are done and SOLVER.MAX_ITER is {self.max_iter}: "
                 "training is finished, evaluating only"
             )
-        with _user_errors_off_the_terminal():
+        with failures_in_one_line(self, self.cfg.OUTPUT_DIR):
             return super().train()
 
     def after_train(self) -> None:
         """Run the hooks' last actions; after a failure, nothing is evaluated or averaged."""
-        if self.iter < self.max_iter:
+        failed = self.iter < self.max_iter
+        if failed:
             # Detectron2's hooks take a failure in the very last iteration for a finished run.
             only_finished = (hooks.EvalHook, BestCheckpoint, PublishAverage)
             self._hooks = [h for h in self._hooks if not isinstance(h, only_finished)]
-        super().after_train()
+        # Where one file could not be written, others cannot be either: the first one is reported.
+        with contextlib.suppress(*[WriteError] if failed else []):
+            super().after_train()
+
+    def build_writers(self) -> list[EventWriter]:
+        """As Detectron2; a file that cannot be written is named."""
+        with writing(self.cfg.OUTPUT_DIR):
+            return named_files(super().build_writers(), self.cfg.OUTPUT_DIR)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a run is continued with, and what its stream of pictures depends on."""
+        return {**super().state_dict(), "stream": self._stream}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it over; warn where the stream of pictures is another one from here on."""
+        super().load_state_dict(state_dict)
+        for line in changed_stream(state_dict.get("stream", {}), self._stream, self.iter + 1):
+            logger.warning(line)
+
+    @property
+    def _stream(self) -> dict[str, int]:
+        batch = self.cfg.SOLVER.IMS_PER_BATCH
+        return {"SOLVER.IMS_PER_BATCH": batch, "the number of processes": comm.get_world_size()}
 
     def build_hooks(self) -> list[HookBase]:
         """Add to Detectron2's hooks the best checkpoint and the averages of SOLVER.SWA and EMA."""
@@ -224,27 +261,3 @@ class Trainer(DefaultTrainer):
         if len(cfg.DATASETS.TEST) > 1:
             folder = os.path.join(folder, dataset_name)
         return build_evaluator(dataset_name, folder, cfg.TEST.DETECTIONS_PER_IMAGE)
-
-
-def _is_no_user_error(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], UserError))
-
-
-@contextlib.contextmanager
-def _user_errors_off_the_terminal() -> Iterator[None]:
-    """Keep the traceback that Detectron2's loop logs of a `UserError` out of the terminal.
-
-    The command line prints such an error's message; the log file has the traceback.
-    """
-    terminal = [
-        handler
-        for handler in logging.getLogger("detectron2").handlers
-        if getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
-    ]
-    for handler in terminal:
-        handler.addFilter(_is_no_user_error)
-    try:
-        yield
-    finally:
-        for handler in terminal:
-            handler.removeFilter(_is_no_user_error)

@@ -10,6 +10,7 @@ from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from tabulate import tabulate
 
 from ..data import evaluation_file
+from ..utils.files import writing
 from .submission import SubmissionEvaluator
 
 logger = logging.getLogger(__name__)
@@ -100,8 +101,13 @@ class VFNetEvaluator(COCOEvaluator):
         )
 
     def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, Any]:
-        """Compute the metrics; see `COCOEvaluator.evaluate`. Empty on other processes."""
-        results = super().evaluate(img_ids)
+        """Compute the metrics; see `COCOEvaluator.evaluate`. Empty on other processes.
+
+        Raises:
+            WriteError: the detections cannot be written.
+        """
+        with writing(self._output_dir):
+            results = super().evaluate(img_ids)
         if "bbox" not in results:
             return results
         names = {c["id"]: c["name"] for c in self._coco_api.loadCats(self.category_ids)}
