@@ -2,8 +2,10 @@
 
 import shutil
 import threading
+from types import SimpleNamespace
 
 import pytest
+from detectron2.evaluation import COCOEvaluator
 from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 
 from tests.full_disk import full_disk
@@ -78,10 +80,13 @@ def test_data_that_is_removed_ends_the_run(begun):
         go_on(begun, gone)
 
 
-def test_detections_that_cannot_be_written_name_their_folder(tmp_path):
+def test_detections_that_cannot_be_written_name_their_folder(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(COCOEvaluator, "evaluate", full)
     cfg = tiny_config(tmp_path, "DATASETS.TEST", "('shapes_val',)")
-    (tmp_path / "inference").write_text("")
-    with pytest.raises(UserError, match="inference cannot be written"):
+    with pytest.raises(WriteError, match=f"^{tmp_path}/inference cannot be written: No space"):
         Trainer.test(cfg, Trainer.build_model(cfg))
 
 
@@ -104,10 +109,13 @@ def test_metrics_on_a_full_disk_are_named_once(tmp_path):
 def test_events_on_a_full_disk_are_named_once(tmp_path, capsys):
     (writer,) = named_files([TensorboardXWriter(str(tmp_path / "events"))], str(tmp_path))
     hook = threading.excepthook
-    with pytest.raises(WriteError, match="events.* cannot be written: File too large"):
-        with failures_in_one_line(Trainer.__new__(Trainer), str(tmp_path)), full_disk(0):
-            write_scalars(writer)
-            writer.close()
+    with (
+        pytest.raises(WriteError, match="events.* cannot be written: File too large"),
+        failures_in_one_line(SimpleNamespace(iter=0), str(tmp_path)),
+        full_disk(0),
+    ):
+        write_scalars(writer)
+        writer.close()
     assert threading.excepthook is hook
     write_scalars(writer)
     writer.close()

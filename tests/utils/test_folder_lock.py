@@ -120,9 +120,9 @@ def test_the_folder_is_as_it_was(tmp_path):
 def test_a_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file" / "run", f"{tmp_path}/a\0b"):
-        with pytest.raises(UserError, match="OUTPUT_DIR .* cannot be written to"):
-            with locked(str(folder)):
-                pass
+        match = "OUTPUT_DIR .* cannot be written to"
+        with pytest.raises(UserError, match=match), locked(str(folder)):
+            pass
 
 
 def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog):
