@@ -72,6 +72,7 @@ setup(
             "openvino>=2026.1",
         ],
         "sahi": ["sahi"],
+        "wandb": ["wandb>=0.18"],
         "web": ["gradio>=6,<7"],
         # What the tests of the extras above need beside them.
         "test-extras": ["playwright", "pytest-timeout", "supervision"],

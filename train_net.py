@@ -39,9 +39,11 @@ from vfnet.engine import (
     clean,
     config_warnings,
     datasets_of_run,
+    in_iterations,
     launch,
     load_config,
     log_on_full_disks,
+    make_deterministic,
     only_run_in,
 )
 from vfnet.errors import UserError
@@ -122,12 +124,18 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
     # Each process has catalogs of its own, and each machine its own files.
     resize = check_on_all_processes(prepare, everywhere=True) or ""
+    said: list[str] = []
+    if training:
+        cfg, said = in_iterations(cfg)
+        said += make_deterministic(cfg, resuming=bool(last))
     cfg.freeze()
     found = [line for line in check_on_all_processes(check) or [] if line]
     with writing(os.path.join(cfg.OUTPUT_DIR, "config.yaml")):
         default_setup(cfg, args)
         logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vfnet")
     log_on_full_disks()
+    for line in said:
+        logger.info(line)
     for line in [*config_warnings(cfg, training), *found]:
         logger.warning(line)
     return cfg

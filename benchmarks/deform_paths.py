@@ -4,9 +4,9 @@
     python benchmarks/deform_paths.py --config-file configs/vfnet_R50_1x.yaml --device cuda
     python benchmarks/deform_paths.py --config-file configs/vfnet_R50_dcn_ms_2x.yaml --layer dcn
 
-"as it is" is what the model does by itself; the others gather, or take Detectron2's kernel (CUDA
-alone) or torchvision's, wherever such a layer stands. Both kernels compute in float32 whatever
-autocast says. How the layers alone compare: benchmarks/star_deform_conv.py, deform_conv.py.
+"as it is" is what the model does by itself; the others gather, take `grid_sample` (the star alone),
+Detectron2's kernel (CUDA alone) or torchvision's, wherever such a layer stands. Both kernels are in
+float32 whatever autocast says. The layers alone: benchmarks/star_deform_conv.py, deform_conv.py.
 """
 
 import argparse
@@ -31,8 +31,9 @@ from lib.variants import agreement
 from vfnet.engine import report_errors
 from vfnet.layers import star_conv
 from vfnet.layers.deform_conv import AnyDeviceDeformConv
-from vfnet.layers.gather_conv import SamplingPoints, finite_offsets
+from vfnet.layers.gather_conv import finite_offsets
 from vfnet.layers.star_conv import StarDeformConv
+from vfnet.modeling.heads import vfnet as head
 from vfnet.utils.precision import PRECISIONS
 
 AS_IT_IS = "as it is"
@@ -49,13 +50,13 @@ def detectron2_kernel(
 
 
 def star_by_detectron2(
-    layer: StarDeformConv, x: Tensor, offset: Tensor, points: SamplingPoints | None = None
+    layer: StarDeformConv, x: Tensor, offset: Tensor, samples: Any = None
 ) -> Tensor:
     return detectron2_kernel(layer, x, offset, offset.new_ones(len(x), 9, *x.shape[-2:]))
 
 
 def star_by_torchvision(
-    layer: StarDeformConv, x: Tensor, offset: Tensor, points: SamplingPoints | None = None
+    layer: StarDeformConv, x: Tensor, offset: Tensor, samples: Any = None
 ) -> Tensor:
     offset = finite_offsets(offset)
     with torch.autocast(x.device.type, enabled=False):
@@ -63,14 +64,16 @@ def star_by_torchvision(
     return out if layer.activation is None else layer.activation(out)
 
 
+def star_sampling(by_grid: bool) -> Any:
+    """Let every star take `grid_sample`, or gather."""
+    return mock.patch.object(star_conv, "takes_grid", lambda x: by_grid)
+
+
 @contextmanager
-def star_path(forward: Callable | None) -> Iterator[None]:
-    """Let every star take `forward`; None: gather."""
-    with ExitStack() as stack:
-        answer = mock.Mock(return_value=forward is not None)
-        stack.enter_context(mock.patch.object(star_conv, "kernel_runs", answer))
-        if forward:
-            stack.enter_context(mock.patch.object(StarDeformConv, "forward", forward))
+def star_kernel(forward: Callable) -> Iterator[None]:
+    """Let every star take `forward`, which finds its samples from the offsets."""
+    without = mock.patch.object(head, "star_samples", lambda x, offset: None)
+    with without, mock.patch.object(StarDeformConv, "forward", forward):
         yield
 
 
@@ -84,10 +87,11 @@ def paths(layer: str, device: str) -> dict[str, Callable]:
     kernel = device.startswith("cuda") and _C.has_cuda()
     ways: dict[str, Callable] = {AS_IT_IS: ExitStack}
     if layer == "star":
-        ways["gathering"] = lambda: star_path(None)
-        ways["deform_conv2d"] = lambda: star_path(star_by_torchvision)
+        ways["gathering"] = lambda: star_sampling(False)
+        ways["grid_sample"] = lambda: star_sampling(True)
+        ways["deform_conv2d"] = lambda: star_kernel(star_by_torchvision)
         if kernel:
-            ways["Detectron2's kernel"] = lambda: star_path(star_by_detectron2)
+            ways["Detectron2's kernel"] = lambda: star_kernel(star_by_detectron2)
     else:
         ways["gathering"] = lambda: dcn_path("_gathers", lambda *_: True)
         ways["deform_conv2d"] = lambda: dcn_path("_gathers", lambda *_: False)

@@ -4,10 +4,11 @@
     python benchmarks/star_deform_conv.py --size 100x136 --channels 256
     python benchmarks/star_deform_conv.py --modulated --device cuda --precision bfloat16
 
-torchvision's `deform_conv2d`; nine `grid_sample`s side by side and a 1x1 convolution; the gathering
-of vfnet/layers/gather_conv.py; and on CUDA Detectron2's kernel. Each starts from distances
-of random boxes, as the star does in the head; with --modulated from random offsets and a mask, as
-DCNv2. Under autocast both kernels compute in float32, since half precision would move the samples.
+torchvision's `deform_conv2d`; nine `grid_sample`s side by side and a 1x1 convolution; the same in
+parts (vfnet/layers/grid_conv.py, the star alone), which keeps no samples for the backward pass; the
+gathering of vfnet/layers/gather_conv.py; and on CUDA Detectron2's kernel. Each starts from
+distances of random boxes, as the star in the head; with --modulated from random offsets and a mask,
+as DCNv2. Both kernels are in float32 under autocast, since half precision would move the samples.
 --compile adds what torch.compile makes of the two that are no kernels; on CUDA that is Triton.
 
 The last lines are the largest differences from torchvision's float32 result and gradients, by the
@@ -35,6 +36,7 @@ from lib.cases import (
 from lib.device import autocast, check_device
 from vfnet.engine import report_errors
 from vfnet.layers.gather_conv import gather_convolution, sampling_points
+from vfnet.layers.grid_conv import grid_convolution, sampling_grid
 from vfnet.layers.star_conv import star_offsets
 from vfnet.utils.precision import PRECISIONS
 
@@ -98,18 +100,28 @@ def grid_sampling(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor
     return F.conv2d(samples.flatten(1, 2), weight.view(weight.shape[0], channels * 9, 1, 1))
 
 
+def grid_in_parts(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor) -> Tensor:
+    """The star's way on a GPU."""
+    assert mask is None
+    return grid_convolution(x, sampling_grid(offset), weight)
+
+
 def gathering(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor) -> Tensor:
-    """This project's way."""
+    """The star's way elsewhere."""
     return gather_convolution(x, sampling_points(offset, mask), weight)
 
 
-def convolutions(device: str, compiled: bool = False) -> dict[str, Convolution]:
+def convolutions(
+    device: str, compiled: bool = False, modulated: bool = False
+) -> dict[str, Convolution]:
     """The ways that there are on a device, by name."""
     ways: dict[str, Convolution] = {
         "deform_conv2d": torchvision_kernel,
         "grid_sample": grid_sampling,
         "gathering": gathering,
     }
+    if not modulated:
+        ways["grid_sample in parts"] = grid_in_parts
     if device.startswith("cuda") and _C.has_cuda():
         ways["Detectron2's kernel"] = detectron2_kernel
     if compiled:
@@ -182,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     layers = {
         name: layer_of(convolve, inputs, PRECISIONS[args.precision])
-        for name, convolve in convolutions(args.device, args.compile).items()
+        for name, convolve in convolutions(args.device, args.compile, args.modulated).items()
     }
     case = f"{args.images} x {args.channels} x {args.size}, {args.precision}"
     runs = {name: forward_and_backward(run, list(inputs.values())) for name, run in layers.items()}

@@ -77,10 +77,11 @@ def test_all_deformable_convolutions_and_their_gradients_agree(modulated):
     inputs = star_deform_conv.random_inputs(2, 9, 11, channels=8, modulated=modulated)
     layers = {
         name: star_deform_conv.layer_of(convolve, inputs)
-        for name, convolve in star_deform_conv.convolutions("cpu").items()
+        for name, convolve in star_deform_conv.convolutions("cpu", modulated=modulated).items()
     }
     found = star_deform_conv.differences(layers, inputs)
-    assert list(found) == ["deform_conv2d", "grid_sample", "gathering"]
+    ways = ["deform_conv2d", "grid_sample", "gathering", "grid_sample in parts"]
+    assert list(found) == (ways[:3] if modulated else ways)
     kind = ["offset", "mask"] if modulated else ["distances"]
     for name, rows in found.items():
         assert [row.rpartition(" ")[2] for row in rows] == ["result", "x", "weight", *kind]
@@ -130,20 +131,30 @@ def tiny(repository):
 
 
 def test_a_path_of_the_star_is_really_taken(tiny, monkeypatch):
-    gather = Calls(modeling_star.gather_convolution)
+    functions = [
+        Calls(getattr(modeling_star, name))
+        for name in ("gather_convolution", "sampling_points", "grid_convolution", "sampling_grid")
+    ]
+    for function in functions:
+        monkeypatch.setattr(modeling_star, function.function.__name__, function)
     kernel = Calls(deform_paths.deform_conv2d)
-    points = Calls(modeling_star.sampling_points)
-    monkeypatch.setattr(modeling_star, "gather_convolution", gather)
     monkeypatch.setattr(deform_paths, "deform_conv2d", kernel)
-    monkeypatch.setattr(modeling_star, "sampling_points", points)
-    calls, found = [], []
-    for path in deform_paths.paths("star", "cpu").values():
+    calls, found = {}, []
+    for name, path in deform_paths.paths("star", "cpu").items():
+        for function in (*functions, kernel):
+            function.number = 0
         with path():
             found.append(tiny.detections())
-        calls.append((gather.number, points.number, kernel.number))
-    # As it is, gathering, deform_conv2d: two stars on each of five levels, one set of points.
-    assert calls == [(10, 5, 0), (20, 10, 0), (20, 10, 10)]
-    assert agreement(found[0], found[2]).matched == len(found[0][0]) > 5
+        calls[name] = [function.number for function in (*functions, kernel)]
+    # Two stars on each of five levels, one set of samples.
+    assert calls == {
+        "as it is": [10, 5, 0, 0, 0],
+        "gathering": [10, 5, 0, 0, 0],
+        "grid_sample": [0, 0, 10, 5, 0],
+        "deform_conv2d": [0, 0, 0, 0, 10],
+    }
+    for others in found[1:]:
+        assert agreement(found[0], others).matched == len(found[0][0]) > 5
 
 
 def test_a_path_of_dcn_is_really_taken(monkeypatch):
@@ -219,7 +230,7 @@ def test_dcn_takes_the_layers_own_kernel(monkeypatch):
         (
             deform_paths,
             ["--config-file", TINY, "--image-size", "64x96", "--precision", "bfloat16"],
-            ["as it is", "gathering", "deform_conv2d"],
+            ["as it is", "gathering", "grid_sample", "deform_conv2d"],
             "1 of 64x96, bfloat16, whole training step, images a second",
         ),
         (

@@ -31,13 +31,23 @@ def train_on_own_share(folder):
     # In float32 a share's convolutions round otherwise than the whole batch's, and a ReLU whose
     # input is 0 but for rounding passes the gradient or not: weights then differ by 1e-4.
     torch.set_default_dtype(torch.float64)
-    trainer = train_on(tiny_config(folder / "shares", *STEPS), *steps)
+    # Pictures are one process's own business, for which no other waits.
+    trainer = train_on(tiny_config(folder / "shares", *STEPS, "VIS_PERIOD", "2"), *steps)
+    if comm.get_world_size() == 2:
+        accumulate = ("SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUM_STEPS", "2")
+        parts = train_on(tiny_config(folder / "parts", *STEPS, *accumulate), *steps)
+        save_weights(parts, folder / "parts.pth")
     torch.set_default_dtype(torch.float32)
+    save_weights(trainer, folder / "weights.pth")
     if comm.is_main_process():
-        torch.save(trainer.checkpointer.model.state_dict(), folder / "weights.pth")
         histories = {name: trainer.storage.history(name).values() for name in LOSSES}
         losses = {name: [value for value, _ in history] for name, history in histories.items()}
         (folder / "losses.json").write_text(json.dumps(losses))
+
+
+def save_weights(trainer, path):
+    if comm.is_main_process():
+        torch.save(trainer.checkpointer.model.state_dict(), path)
 
 
 def without_gradient(folder, name, boxes, config=tiny_config):

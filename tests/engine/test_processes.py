@@ -58,9 +58,15 @@ ROUNDING = 128 * 2**-24
 
 
 def test_steps_on_shares_of_a_batch_are_those_of_one_process_with_all(folder, folder_of, start):
-    alone, shared = (
-        torch.load(path / "weights.pth", weights_only=True) for path in (folder_of(1), folder)
-    )
+    check_same_steps(folder / "weights.pth", folder_of(1) / "weights.pth", start)
+
+
+def test_processes_that_accumulate_take_the_steps_of_one_with_all(folder_of, start):
+    check_same_steps(folder_of(2) / "parts.pth", folder_of(1) / "weights.pth", start)
+
+
+def check_same_steps(shared_file, alone_file, start):
+    shared, alone = (torch.load(file, weights_only=True) for file in (shared_file, alone_file))
     assert shared.keys() == alone.keys()
     moved = {name: (start[name] - value).abs().max() for name, value in alone.items()}
     for name, value in alone.items():

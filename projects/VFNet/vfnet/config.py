@@ -35,7 +35,9 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     _add_backbone_keys(cfg)
     _add_augmentation_keys(cfg)
     _add_averaging_keys(cfg.SOLVER)
+    _add_step_keys(cfg.SOLVER)
     _add_slice_keys(cfg.TEST)
+    _add_wandb_keys(cfg)
 
     # Own data: a list of [name, json file in COCO's format, folder of the images].
     cfg.DATASETS.COCO_FORMAT = []
@@ -157,6 +159,38 @@ def _add_averaging_keys(solver: CfgNode) -> None:
     solver.EMA.ENABLED = False
     # Share of the average that an iteration keeps.
     solver.EMA.DECAY = 0.9998
+
+
+def _add_wandb_keys(cfg: CfgNode) -> None:
+    # Weights & Biases (https://wandb.ai): scalars, pictures and config of a training; needs the
+    # extra `wandb`. A continued run goes on with its run there, whose id is kept in OUTPUT_DIR.
+    cfg.WANDB = CfgNode()
+    # Whether it is written to; WANDB_MODE=offline writes into OUTPUT_DIR alone.
+    cfg.WANDB.ENABLED = False
+    # The project there that the run is filed under.
+    cfg.WANDB.PROJECT = "vfnet"
+    # What the run is called there; empty: W&B finds a name.
+    cfg.WANDB.NAME = ""
+
+
+def _add_step_keys(solver: CfgNode) -> None:
+    # Length of the run in epochs, which may be a fraction: replaces MAX_ITER, and STEPS are then
+    # epochs too. An epoch is the training images after filtering, divided by IMS_PER_BATCH and
+    # rounded up. WARMUP_ITERS, TEST.EVAL_PERIOD and CHECKPOINT_PERIOD stay iterations. The config
+    # that a run writes holds iterations. 0: MAX_ITER and STEPS are iterations.
+    solver.EPOCHS = 0.0
+    # Batch that the schedule is for. For another IMS_PER_BATCH, BASE_LR is scaled with it, and
+    # MAX_ITER, STEPS, WARMUP_ITERS, TEST.EVAL_PERIOD and CHECKPOINT_PERIOD by the inverse; one line
+    # says what came out. EPOCHS are not scaled. 0: all are taken as they are.
+    solver.REFERENCE_BATCH = 0
+    # Parts that the batch of a process is divided into, one in memory at a time; their gradients
+    # are summed up. IMS_PER_BATCH stays the batch of a step, and losses are divided by numbers of
+    # that whole batch, which a pass without gradient counts first. 1: all at once.
+    solver.ACCUM_STEPS = 1
+    # Two runs with the same SEED, processes and threads give the same bits on a CPU, whatever
+    # DATALOADER.NUM_WORKERS; a SEED of -1 is drawn and logged. On a GPU, algorithms that repeat
+    # themselves are chosen where there are any: docs/training.md lists what stays random.
+    solver.DETERMINISTIC = False
 
 
 def _add_slice_keys(test: CfgNode) -> None:

@@ -171,7 +171,8 @@ def _add_network_keys(node: CfgNode) -> None:
     # Number of classes; left at 80, it takes over the number of DATASETS.COCO_FORMAT.
     node.NUM_CLASSES = DEFAULT_NUM_CLASSES
     _add_class_names(node)
-    # Levels of the backbone that it predicts from.
+    # Levels of the backbone that it predicts from, the finest first; p2 too, where FPN.IN_FEATURES
+    # begins with res2.
     node.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
     # Convolutions of each of the two towers.
     node.NUM_CONVS = 4

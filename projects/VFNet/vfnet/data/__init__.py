@@ -12,7 +12,12 @@ from .datasets.coco_format import (
 )
 from .datasets.shapes import register_shapes
 from .mapper import build_mapper
-from .stream import build_test_loader, build_train_loader, images_per_process
+from .stream import (
+    build_test_loader,
+    build_train_loader,
+    count_training_images,
+    images_per_process,
+)
 
 register_shapes()
 
@@ -23,6 +28,7 @@ __all__ = [
     "check_datasets",
     "check_images",
     "check_own_data",
+    "count_training_images",
     "evaluation_file",
     "images_per_process",
     "publish_class_names",

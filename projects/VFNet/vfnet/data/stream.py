@@ -72,6 +72,7 @@ def build_train_loader(
         DatasetFromList(records, copy=False), build_mapper(cfg, is_train=True), seed
     )
     return _RaisingLoader(
+        len(records),
         DataLoader(
             dataset,
             batch_sampler=batches,
@@ -82,8 +83,18 @@ def build_train_loader(
             # Its own, because a loader draws a number when it starts, and a continued run starts
             # its loader at another time.
             generator=torch.Generator(),
-        )
+        ),
     )
+
+
+def count_training_images(cfg: CfgNode) -> int:
+    """How many pictures of DATASETS.TRAIN are trained on, after filtering: an epoch.
+
+    Raises:
+        UserError: as `build_train_loader`.
+    """
+    records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+    return len(_usable_records(cfg, records))
 
 
 def build_test_loader(
@@ -188,6 +199,7 @@ class _RaisingLoader:
     hands over keeps the sentence that was written for the user.
     """
 
+    num_records: int  # of the data set, as it is trained on
     loader: DataLoader
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:

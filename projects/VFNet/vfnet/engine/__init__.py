@@ -1,10 +1,12 @@
 """How a run is started, stepped, stopped and continued."""
 
 from .configuration import load_config, merge_overrides
+from .determinism import make_deterministic
 from .launch import choose_device, launch, report_errors
 from .preflight import check_run, config_warnings, datasets_of_run
 from .resume import check_not_moved, checkpoint_to_continue
 from .run_folder import clean, log_on_full_disks, only_run_in
+from .schedule_units import in_iterations
 from .step import NonFiniteLossError, StepTrainer
 from .trainer import Trainer
 
@@ -19,9 +21,11 @@ __all__ = [
     "clean",
     "config_warnings",
     "datasets_of_run",
+    "in_iterations",
     "launch",
     "load_config",
     "log_on_full_disks",
+    "make_deterministic",
     "merge_overrides",
     "only_run_in",
     "report_errors",

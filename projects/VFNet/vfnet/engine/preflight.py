@@ -1,7 +1,6 @@
 """What can be known to be wrong before training starts, found before anything is written."""
 
 import contextlib
-import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,16 +14,20 @@ from torch import nn
 
 from ..checkpoint import VFNetCheckpointer, weights_mismatches
 from ..config import detector_key, detector_node, inference_precision
-from ..data import build_mapper, build_train_loader, check_own_data, images_per_process, repairs_of
+from ..data import build_mapper, build_train_loader, check_own_data, repairs_of
 from ..errors import UserError
 from ..modeling.inference.views import as_view_detector
 from ..modeling.key_readers import check_key_readers
 from ..slicing import require_sahi, slicing_of
 from ..solver import build_lr_scheduler, build_optimizer
+from ..utils.extras import require_extra
 from ..utils.folder_lock import unwritable
 from ..utils.precision import autocast_type, slow_precision
+from ..utils.quiet import silent_logs
+from .accumulation import accumulation_steps, accumulation_warnings
 from .averaging import averaging_warnings, check_averaging
 from .resume import last_checkpoint_tag
+from .schedule_units import check_schedule_units
 from .step import autocast_precision
 
 # The batch that the published rate of 0.01 belongs to.
@@ -78,10 +81,12 @@ def check_run(
     if slicing_of(cfg):
         require_sahi()
     if training:
-        images_per_process(cfg)
+        check_schedule_units(cfg)
+        accumulation_steps(cfg)
+        _check_writers(cfg)
     _check_classes(cfg, dataset_names)
     _check_writable(cfg.OUTPUT_DIR)
-    with _silent_logs():
+    with silent_logs():
         if training:
             build_mapper(cfg, is_train=True)
         _check_expected_results(cfg)
@@ -91,6 +96,7 @@ def check_run(
             as_view_detector(model)
         if training:
             check_averaging(cfg, model, weights, resuming)
+            lines += accumulation_warnings(model, cfg.SOLVER.ACCUM_STEPS)
         # What the cycles of SWA average has been trained before.
         whole = resuming or not training or cfg.SOLVER.SWA.ENABLED
         VFNetCheckpointer(model, whole_detector=whole).check(weights)
@@ -106,11 +112,13 @@ def config_warnings(cfg: CfgNode, training: bool) -> list[str]:
     """Return one line for each thing in the config that is allowed and probably not meant."""
     lines = list(weights_mismatches(cfg))
     batch, rate = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR
-    if training and batch != _PUBLISHED_BATCH and rate == _PUBLISHED_LR:
+    scaled = bool(cfg.SOLVER.REFERENCE_BATCH)
+    if training and not scaled and batch != _PUBLISHED_BATCH and rate == _PUBLISHED_LR:
         lines.append(
             f"SOLVER.IMS_PER_BATCH {batch} is taken literally, and SOLVER.BASE_LR {rate} belongs "
             f"to {_PUBLISHED_BATCH} images: linear scaling gives "
-            f"BASE_LR {rate * batch / _PUBLISHED_BATCH:g}"
+            f"BASE_LR {rate * batch / _PUBLISHED_BATCH:g}; SOLVER.REFERENCE_BATCH "
+            f"{_PUBLISHED_BATCH} scales it, and the schedule with it"
         )
     device_type, amp = torch.device(cfg.MODEL.DEVICE).type, cfg.SOLVER.AMP
     if training:
@@ -127,6 +135,18 @@ def _check_precision(cfg: CfgNode, training: bool) -> None:
     autocast_type(*inference_precision(cfg), device_type)
     if training:
         autocast_precision(amp.ENABLED, amp.PRECISION, device_type)
+
+
+def _check_writers(cfg: CfgNode) -> None:
+    if cfg.VIS_PERIOD < 0:
+        raise UserError(
+            "VIS_PERIOD is after how many iterations pictures are drawn, 0 for none: expected 0 or "
+            f"more, got {cfg.VIS_PERIOD}"
+        )
+    if cfg.WANDB.ENABLED:
+        require_extra("wandb", "wandb")
+        if not cfg.WANDB.PROJECT:
+            raise UserError("WANDB.PROJECT is empty: name the project, as in WANDB.PROJECT vfnet")
 
 
 def _check_classes(cfg: CfgNode, dataset_names: Sequence[str]) -> None:
@@ -220,14 +240,3 @@ def _build_errors(keys: str) -> Iterator[None]:
         raise UserError(
             f"nothing can be built from {keys} as configured: {type(error).__name__} {text}"
         ) from error
-
-
-@contextlib.contextmanager
-def _silent_logs() -> Iterator[None]:
-    """What loading has to say is said when the run itself loads."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..utils.comm import of_all_processes
 from ..utils.events import collected_scalars
 from ..utils.precision import autocast_type
+from .accumulation import Accumulation
 
 
 class NonFiniteLossError(UserError, FloatingPointError):
@@ -44,6 +45,7 @@ class StepTrainer(SimpleTrainer):
         seed: int = 0,
         device_type: str = "cpu",
         precision: torch.dtype | None = None,
+        accum_steps: int = 1,
     ) -> None:
         """
         Args:
@@ -53,11 +55,13 @@ class StepTrainer(SimpleTrainer):
             seed: not negative, the same on every process.
             device_type: "cpu", "cuda", ...: where autocast works.
             precision: what autocast computes in; None: no autocast.
+            accum_steps: parts of a batch, one of which the model is given at a time.
         """
         super().__init__(model, data_loader, optimizer)
         self.seed = seed
         self.device_type = device_type
         self.precision = precision
+        self.accumulation = Accumulation(model, accum_steps) if accum_steps > 1 else None
         # bfloat16 has the range of float32: only float16 needs its gradients scaled.
         self.grad_scaler = torch.amp.GradScaler(device_type, enabled=precision is torch.float16)
 
@@ -73,19 +77,37 @@ class StepTrainer(SimpleTrainer):
         data_time = time.perf_counter() - start
 
         # After fetching: how much a loader draws depends on its workers and on when it started.
-        seed_generators(self.seed, self.iter, comm.get_rank())
-        enabled = self.precision is not None
-        autocast = torch.autocast(self.device_type, self.precision, enabled=enabled)
-        with collected_scalars() as scalars, autocast:
-            losses = self.model(batch)
-        self.optimizer.zero_grad()
-        self.grad_scaler.scale(sum(losses.values())).backward()
+        self._seed_generators()
+        if self.accumulation is None:
+            losses, scalars = self._forward(self.model, batch)
+            self.optimizer.zero_grad()
+            self._backward(sum(losses.values()))
+        else:
+            self.optimizer.zero_grad()
+            losses, scalars = self.accumulation.compute(
+                batch, self._forward, self._backward, self._seed_generators
+            )
         self.after_backward()
         scalars["data_time"] = torch.full((), data_time, device=self.device_type)
         everyone = check_finite(losses, self._largest_gradient(), batch, self.iter, scalars)
         self._write_scalars(everyone, list(losses))
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _seed_generators(self) -> None:
+        seed_generators(self.seed, self.iter, comm.get_rank())
+
+    def _forward(
+        self, model: nn.Module, batch: list[dict[str, Any]]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """The losses of a batch, and the scalars that the model writes."""
+        enabled = self.precision is not None
+        autocast = torch.autocast(self.device_type, self.precision, enabled=enabled)
+        with collected_scalars() as scalars, autocast:
+            return model(batch), scalars
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        self.grad_scaler.scale(loss).backward()
 
     def _write_scalars(self, everyone: list[dict[str, float]], losses: list[str]) -> None:
         """Write what `check_finite` returned, as `SimpleTrainer.write_metrics` names it."""

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import sys
 import weakref
 from typing import Any
 
@@ -22,13 +23,18 @@ from ..evaluation.evaluator import build_evaluator, drop_undefined
 from ..modeling.inference.test_time_augmentation import DetectorWithTTA
 from ..slicing import DetectorWithSlices
 from ..solver import build_lr_scheduler, build_optimizer, solver_values
-from ..utils.files import WriteError, writing
+from ..utils.files import WriteError
+from .accumulation import accumulation_steps
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages
 from .best import BestCheckpoint, CatchUpEvaluation, score_name
-from .event_files import named_files
+from .determinism import use_deterministic_algorithms
 from .failures import failures_in_one_line
-from .resume import changed_stream, checkpoint_to_continue, overridden_keys
+from .pictures import TestPictures, TrainingPictures, class_names_of_run
+from .progress_bar import ProgressBar
+from .resume import PictureStream, checkpoint_to_continue, overridden_keys
+from .schedule_units import in_iterations
 from .step import StepTrainer, autocast_precision
+from .writers import build_writers
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +51,19 @@ class Trainer(DefaultTrainer):
         """Build model, optimizer, schedule and hooks from a config.
 
         Raises:
-            UserError: SOLVER.AMP or SOLVER.CLIP_GRADIENTS holds what cannot be used.
+            UserError: SOLVER holds what cannot be used, such as in AMP or CLIP_GRADIENTS.
         """
         # Not DefaultTrainer's: that one wraps the model for CUDA alone, and builds the data loader
         # before the iteration to start from is known.
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
+        cfg, lines = in_iterations(cfg)
+        for line in lines:
+            logger.info(line)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        if cfg.SOLVER.DETERMINISTIC:
+            use_deterministic_algorithms()
         device_type = torch.device(cfg.MODEL.DEVICE).type
         amp = cfg.SOLVER.AMP
         precision = autocast_precision(amp.ENABLED, amp.PRECISION, device_type)
@@ -68,6 +79,7 @@ class Trainer(DefaultTrainer):
             seed=cfg.SEED if cfg.SEED >= 0 else int(comm.shared_random_seed()),
             device_type=device_type,
             precision=precision,
+            accum_steps=accumulation_steps(cfg),
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = VFNetCheckpointer(
@@ -139,26 +151,6 @@ class Trainer(DefaultTrainer):
         with contextlib.suppress(*[WriteError] if failed else []):
             super().after_train()
 
-    def build_writers(self) -> list[EventWriter]:
-        """As Detectron2; a file that cannot be written is named."""
-        with writing(self.cfg.OUTPUT_DIR):
-            return named_files(super().build_writers(), self.cfg.OUTPUT_DIR)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a run is continued with, and what its stream of pictures depends on."""
-        return {**super().state_dict(), "stream": self._stream}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it over; warn where the stream of pictures is another one from here on."""
-        super().load_state_dict(state_dict)
-        for line in changed_stream(state_dict.get("stream", {}), self._stream, self.iter + 1):
-            logger.warning(line)
-
-    @property
-    def _stream(self) -> dict[str, int]:
-        batch = self.cfg.SOLVER.IMS_PER_BATCH
-        return {"SOLVER.IMS_PER_BATCH": batch, "the number of processes": comm.get_world_size()}
-
     def build_hooks(self) -> list[HookBase]:
         """Add to Detectron2's hooks the best checkpoint and the averages of SOLVER.SWA and EMA."""
         cfg, model = self.cfg, self.checkpointer.model
@@ -172,6 +164,10 @@ class Trainer(DefaultTrainer):
         if period > 0 and test_sets:
             found[place] = CatchUpEvaluation(period, found[place]._func)
             after_evaluation.append(BestCheckpoint(period, self._file_apart(model), test_sets))
+        if cfg.VIS_PERIOD and test_sets:
+            # One process draws; the hook's barrier is for all.
+            draw = TestPictures(cfg, model) if comm.is_main_process() else lambda: None
+            after_evaluation.append(hooks.EvalHook(period, draw))
         if cfg.TEST.AUG.ENABLED:
             after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_TTA(cfg, model)))
         if cfg.TEST.SLICE.SIZE:
@@ -181,8 +177,26 @@ class Trainer(DefaultTrainer):
             metric = score_name(test_sets)
             after_evaluation.append(PublishAverage(average, file, self._score, metric))
         found[place + 1 : place + 1] = after_evaluation
+        if cfg.VIS_PERIOD:
+            names = class_names_of_run(cfg)
+            pictures = TrainingPictures(model, cfg.VIS_PERIOD, cfg.INPUT.FORMAT, names)
+            found.insert(place, pictures)
+        on_terminal = comm.is_main_process() and sys.stdout.isatty()
+        bar = [ProgressBar(lambda: self.epoch_length)] if on_terminal else []
         # The averages first, so that a checkpoint has the weights of its own iteration in them.
-        return [*averages, *found]
+        return [*bar, *averages, PictureStream(cfg.SOLVER.IMS_PER_BATCH), *found]
+
+    def build_writers(self) -> list[EventWriter]:
+        """What writes the storage's numbers and pictures: see `vfnet.engine.writers`."""
+        return build_writers(
+            self.cfg, self.max_iter, lambda: self.epoch_length, lambda: self.start_iter > 0
+        )
+
+    @property
+    def epoch_length(self) -> float | None:
+        """Iterations in which every training picture comes once; None: it is not known."""
+        num_records = getattr(self._trainer.data_loader, "num_records", None)
+        return num_records / self.cfg.SOLVER.IMS_PER_BATCH if num_records else None
 
     def _file_apart(self, model: torch.nn.Module) -> VFNetCheckpointer:
         """Writes weights into OUTPUT_DIR, in files that --resume never continues from."""

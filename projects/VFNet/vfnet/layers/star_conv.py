@@ -1,20 +1,20 @@
 """The star-shaped box features of VFNet (paper, section 3.3).
 
 Nine points of a location's box - centre, corners and middles of the sides - are read by a 3x3
-deformable convolution. Detectron2's kernel does that on CUDA in float32. Elsewhere (CPU, autocast,
-other devices) `gather_convolution` takes the same sum, and in a graph that `torch.export` takes it
-is torchvision's `deform_conv2d`, the one operation that other runtimes know.
+deformable convolution. The same sum is taken by `grid_convolution` on a GPU, where Detectron2's
+kernel takes longer (docs/performance.md), by `gather_convolution` elsewhere, and in a graph that
+`torch.export` takes by torchvision's `deform_conv2d`, the one operation that other runtimes know.
 """
 
 from typing import Any
 
 import torch
-from detectron2 import _C
 from detectron2.layers import ModulatedDeformConv
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from .gather_conv import SamplingPoints, finite_offsets, gather_convolution, sampling_points
+from .grid_conv import SamplingGrid, grid_convolution, sampling_grid
 
 
 def star_offsets(distances: Tensor, stride: int, gradient_scale: float = 0.1) -> Tensor:
@@ -68,24 +68,19 @@ def scale_gradient(x: Tensor, share: float) -> Tensor:
     return (1 - share) * x.detach() + share * x
 
 
-def kernel_runs(x: Tensor) -> bool:
-    """Whether Detectron2's compiled kernel can take x: CUDA, float32, no autocast, no export.
-
-    Detectron2 built where there was no CUDA compiler has no such kernel.
-    """
-    if not (x.is_cuda and x.dtype == torch.float32 and _C.has_cuda()):
-        return False
-    exporting = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    return not (torch.is_autocast_enabled() or exporting)
+def takes_grid(x: Tensor) -> bool:
+    """Whether the samples of x are `grid_sample`'s: on a GPU, and no graph is traced."""
+    return x.is_cuda and not (torch.jit.is_tracing() or torch.compiler.is_compiling())
 
 
-def shared_samples(x: Tensor, offset: Tensor) -> SamplingPoints | None:
+def star_samples(x: Tensor, offset: Tensor) -> SamplingPoints | SamplingGrid | None:
     """What the star convolutions of a level x, which read at the same points, can share.
 
     None where they take the offsets themselves.
     """
-    takes_offsets = torch.compiler.is_exporting() or kernel_runs(x)
-    return None if takes_offsets else sampling_points(offset)
+    if torch.compiler.is_exporting():
+        return None
+    return sampling_grid(offset) if takes_grid(x) else sampling_points(offset)
 
 
 class StarDeformConv(ModulatedDeformConv):
@@ -94,18 +89,19 @@ class StarDeformConv(ModulatedDeformConv):
     def __init__(self, in_channels: int, out_channels: int, **rest: Any):
         super().__init__(in_channels, out_channels, 3, padding=1, bias=False, **rest)
 
-    def forward(self, x: Tensor, offset: Tensor, points: SamplingPoints | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, offset: Tensor, samples: SamplingPoints | SamplingGrid | None = None
+    ) -> Tensor:
         """Convolve x (N, C, H, W) at `offset` (N, 18, H, W) -> (N, Cout, H, W).
 
-        `points`, from `shared_samples`, lets the two star convolutions of a level share their
-        samples; where it is None and needed, it is found from `offset`.
+        `samples`, from `star_samples`, lets the two star convolutions of a level share them; where
+        they are None and needed, they are found from `offset`.
         """
-        if torch.compiler.is_exporting():
+        samples = samples or star_samples(x, offset)
+        if samples is None:
             out = deform_conv2d(x, finite_offsets(offset), self.weight, padding=1)
-            return out if self.activation is None else self.activation(out)
-        if x.numel() == 0 or kernel_runs(x):
-            offset = finite_offsets(offset)
-            modulation = offset.new_ones(x.shape[0], 9, *x.shape[-2:])
-            return super().forward(x.contiguous(), offset.contiguous(), modulation)
-        out = gather_convolution(x, points or sampling_points(offset), self.weight)
+        elif isinstance(samples, SamplingGrid):
+            out = grid_convolution(x, samples, self.weight)
+        else:
+            out = gather_convolution(x, samples, self.weight)
         return out if self.activation is None else self.activation(out)

@@ -28,7 +28,7 @@ def cosine_cycles(max_iter: int, cycles: int, end_factor: float) -> CompositePar
         raise UserError(
             "SOLVER.SWA divides the run into equal cycles, but SOLVER.MAX_ITER is "
             f"{max_iter} and SWA.CYCLES is {cycles}; set MAX_ITER to CYCLES times the "
-            "iterations of an epoch"
+            "iterations of an epoch, or SOLVER.EPOCHS to a multiple of CYCLES"
         )
     if not 0 <= end_factor <= 1:
         raise UserError(

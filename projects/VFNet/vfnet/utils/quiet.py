@@ -1,7 +1,11 @@
-"""Warnings of dependencies that nobody who runs a command of this project can do anything about."""
+"""What nobody needs to read: some warnings of dependencies, and what is logged twice."""
 
+import contextlib
+import logging
 import warnings
+from collections.abc import Iterator
 
+# Warnings that nobody who runs a command of this project can do anything about.
 # Message, category and module, as `warnings.filterwarnings` takes them; each by its own source.
 _KNOWN: list[tuple[str, type[Warning], str]] = [
     # Importing detectron2 scripts functions; the category depends on torch's version.
@@ -21,3 +25,14 @@ def ignore_known_warnings() -> None:
     """Ignore them in this process from here on, or until `warnings.catch_warnings` ends."""
     for message, category, module in _KNOWN:
         warnings.filterwarnings("ignore", message, category, module)
+
+
+@contextlib.contextmanager
+def silent_logs() -> Iterator[None]:
+    """Log nothing; for what a run says once more when it does it itself."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -44,6 +44,21 @@ class SafeCfgNode(CfgNode):
     def _decode_cfg_value(cls, value: Any) -> Any:
         return CfgNode._decode_cfg_value(value)
 
+    def merge_from_other_cfg(self, cfg_other: CfgNode) -> None:
+        """As Detectron2's; where the default is a float, a whole number may stand for one."""
+        super().merge_from_other_cfg(_with_floats(cfg_other, self))
+
+    def merge_from_list(self, cfg_list: list[Any]) -> None:
+        """As Detectron2's; where the default is a float, a whole number may stand for one."""
+        words = list(cfg_list)
+        for place in range(1, len(words), 2):
+            default: Any = self
+            for name in str(words[place - 1]).split("."):
+                default = default.get(name) if isinstance(default, dict) else None
+            if isinstance(default, float) and type(self._decode_cfg_value(words[place])) is int:
+                words[place] = float(words[place])
+        super().merge_from_list(words)
+
 
 def load_yaml(path: str) -> dict[str, Any]:
     """Read a config file and the files that its `_BASE_` names, as fvcore's `CfgNode` does.
@@ -163,6 +178,18 @@ class _BoundedLoader(yaml.SafeLoader):
             f"config file {self._path}, line {event.start_mark.line + 1}: {found}; "
             "expected the plain yaml of a config"
         )
+
+
+def _with_floats(values: CfgNode, defaults: CfgNode) -> CfgNode:
+    """A copy of `values` whose whole numbers are floats where the defaults are."""
+    result = values.clone()
+    for key, value in values.items():
+        default = defaults.get(key)
+        if isinstance(value, CfgNode) and isinstance(default, CfgNode):
+            result[key] = _with_floats(value, default)
+        elif type(value) is int and isinstance(default, float):
+            result[key] = float(value)
+    return result
 
 
 def _base_path(base: str, path: str) -> str:

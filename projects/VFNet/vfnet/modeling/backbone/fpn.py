@@ -1,14 +1,17 @@
 """The feature pyramid that all backbones of this project can have, with P6 and P7 as configured."""
 
 from detectron2.config import CfgNode
+from detectron2.modeling import Backbone
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
-from detectron2.modeling.backbone.resnet import ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError
 from ...layers.conv_norm import conv_with_norm
 from ...layers.fast_conv import use_fast_convolutions
+
+# Of a backbone, by the names that Detectron2's ResNet has for them: strides 4, 8, 16 and 32.
+_STAGES = ("res2", "res3", "res4", "res5")
 
 
 class LastLevels(LastLevelP6P7):
@@ -37,11 +40,29 @@ class LastLevels(LastLevelP6P7):
         return [p6, self.p7(F.relu(p6) if self.relu else p6)]
 
 
-def build_fpn(cfg: CfgNode, bottom_up: ResNet) -> FPN:
-    """FPN with levels above P5 by `FPN.P6_FROM`, initialised as mmdet's: Xavier uniform, bias 0."""
+def pyramid_inputs(cfg: CfgNode) -> list[str]:
+    """What a pyramid is made from, the finest first: res3 on for P3, res2 on for P2 too.
+
+    Raises:
+        UserError: MODEL.FPN.IN_FEATURES names something else.
+    """
+    names = list(cfg.MODEL.FPN.IN_FEATURES)
+    if not names or tuple(names) != _STAGES[-len(names) :]:
+        raise UserError(
+            "MODEL.FPN.IN_FEATURES must name stages that follow each other up to res5, such as "
+            f"['res3', 'res4', 'res5'], or from res2 on for the level p2; got {names}"
+        )
+    return names
+
+
+def build_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
+    """FPN with levels above P5 by `FPN.P6_FROM`, initialised as mmdet's: Xavier uniform, bias 0.
+
+    `bottom_up` gives what `pyramid_inputs` names.
+    """
     fpn = FPN(
         bottom_up=bottom_up,
-        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        in_features=pyramid_inputs(cfg),
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,
         top_block=_build_top_block(cfg, bottom_up),
@@ -52,7 +73,7 @@ def build_fpn(cfg: CfgNode, bottom_up: ResNet) -> FPN:
     return fpn
 
 
-def _build_top_block(cfg: CfgNode, bottom_up: ResNet) -> nn.Module:
+def _build_top_block(cfg: CfgNode, bottom_up: Backbone) -> nn.Module:
     source, channels = cfg.MODEL.FPN.P6_FROM, cfg.MODEL.FPN.OUT_CHANNELS
     if source == "pool":
         return LastLevelMaxPool()

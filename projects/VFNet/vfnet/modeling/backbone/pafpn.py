@@ -16,12 +16,12 @@ from torch.nn import functional as F
 
 from ...layers.conv_norm import conv_with_norm
 from ...layers.deform_conv import DeformConvWithOffset
-from .fpn import init_neck
+from .fpn import init_neck, pyramid_inputs
 from .res2net import build_res2net
 
 
 class PAFPN(Backbone):
-    """P3 to P7: an FPN's levels, summed from fine to coarse, each convolved once more.
+    """P3 (or P2) to P7: an FPN's levels, summed from fine to coarse, each convolved once more.
 
     The lateral convolutions have a bias and no norm; the others have `norm`.
     """
@@ -36,9 +36,9 @@ class PAFPN(Backbone):
     ):
         """
         Args:
-            bottom_up: gives `in_features`, three maps of strides 8, 16 and 32.
+            bottom_up: gives `in_features`, whose strides double up to 32.
             norm: a name of `get_norm`; "" for none.
-            deform: make the last convolutions of P3 to P5 DCNv2.
+            deform: make the last convolutions of the levels up to P5 DCNv2.
         """
         super().__init__()
         self.fpn = FPN(bottom_up, in_features, out_channels, norm=norm, top_block=None)
@@ -83,7 +83,7 @@ def build_vfnet_res2net_pafpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> 
     """Res2Net with the PAFPN of VFNet-X."""
     return PAFPN(
         build_res2net(cfg, input_shape),
-        cfg.MODEL.FPN.IN_FEATURES,
+        pyramid_inputs(cfg),
         cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.PAFPN.NORM,
         deform=cfg.MODEL.PAFPN.DEFORM,

@@ -24,7 +24,7 @@ from ...config import norms_are_fixed
 from ...errors import UserError
 from ...layers.deform_conv import ANY_DEVICE
 from ...layers.fast_conv import use_fast_convolutions
-from .fpn import build_fpn
+from .fpn import build_fpn, pyramid_inputs
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -110,7 +110,7 @@ def assemble_resnet(
     resnet = VFNetResNet(
         stem,
         stages,
-        out_features=resnets.OUT_FEATURES,
+        out_features=list(dict.fromkeys([*resnets.OUT_FEATURES, *pyramid_inputs(cfg)])),
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
         norm_eval=norms_are_fixed(cfg),
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError
-from ...layers.star_conv import StarDeformConv, point_offsets, scale_gradient, shared_samples
+from ...layers.star_conv import StarDeformConv, point_offsets, scale_gradient, star_samples
 from .towers import TwoTowerHead, conv_norm_relu
 
 
@@ -97,7 +97,7 @@ class RepPointsHead(TwoTowerHead):
             points = self.points_pred(self.points_conv(box_feature)).float()
             offset = point_offsets(points, self.points_gradient_scale)
             # Both convolutions of a level read at the same points.
-            samples = shared_samples(feature, offset)
+            samples = star_samples(feature, offset)
             cls_feature = self.cls_points_conv(cls_feature, offset, samples)
             box_feature = self.refined_points_conv(box_feature, offset, samples)
             movement = self.refined_points_pred(box_feature).float()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError
-from ...layers.star_conv import StarDeformConv, shared_samples, star_offsets
+from ...layers.star_conv import StarDeformConv, star_offsets, star_samples
 from ..box_coding import bounded_exp
 from .towers import TwoTowerHead, conv_norm_relu, level_scales
 
@@ -103,10 +103,10 @@ class VFNetHead(TwoTowerHead):
 
             offset = star_offsets(distances, stride, self.star_gradient_scale)
             # Both star convolutions of a level read at the same points.
-            points = shared_samples(feature, offset)
-            output.logits.append(self.cls_pred(self.cls_star(cls_feature, offset, points)))
+            samples = star_samples(feature, offset)
+            output.logits.append(self.cls_pred(self.cls_star(cls_feature, offset, samples)))
             if self.refine_box:
-                raw = self.refine_pred(self.box_star(box_feature, offset, points))
+                raw = self.refine_pred(self.box_star(box_feature, offset, samples))
                 factor = bounded_exp(raw, self.refine_scales[level])
                 output.refined_distances.append(factor * distances.detach())
         return output

@@ -1,4 +1,4 @@
-"""What losses are divided by."""
+"""What losses are divided by: numbers of the whole batch, whatever part of it is computed."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...utils.comm import mean_over_processes
+from ...utils.whole_batch import of_whole_batch
 
 # Positives of each image (N,) -> a scalar, of this process alone.
 Normaliser = Callable[[Tensor], Tensor]
@@ -30,12 +31,17 @@ def means_over_processes(num_positive: int | Tensor, weights: Sequence[Tensor]) 
     sums = [weight.sum().nan_to_num() for weight in weights]
     if not isinstance(num_positive, Tensor):
         num_positive = sums[0].new_full((), num_positive)
-    return mean_over_processes(torch.stack([num_positive.to(sums[0]), *sums]))
+    return of_whole_batch(torch.stack([num_positive.to(sums[0]), *sums]), mean_over_processes)
+
+
+def count_positives(positives: Tensor) -> Tensor:
+    """The sum of positives (N,) of images, of which each counts as one at least: mmdet's."""
+    return positives.clamp(min=1).sum()
 
 
 def positives_of_batch(positives: Tensor) -> Tensor:
-    """The positives (N,) of all images, of which each counts as one at least: mmdet's."""
-    return positives.clamp(min=1).sum()
+    """The positives of all images of the batch, counted so: mmdet's where processes share none."""
+    return of_whole_batch(count_positives(positives))
 
 
 class MovingAverage(nn.Module):
@@ -53,8 +59,11 @@ class MovingAverage(nn.Module):
         self.register_buffer("average", torch.tensor(initial))
 
     def forward(self, positives: Tensor) -> Tensor:
-        """Take the positives (N,) of a batch into account -> the average, a scalar."""
-        number = positives.sum().clamp(min=1)
+        """Take the positives (N,) of a batch into account, once -> the average, a scalar."""
+        return of_whole_batch(positives.sum(), self._update)
+
+    def _update(self, positives: Tensor) -> Tensor:
+        number = positives.clamp(min=1)
         self.average = self.momentum * self.average + (1 - self.momentum) * number
         return self.average
 

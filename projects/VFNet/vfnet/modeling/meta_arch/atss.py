@@ -13,7 +13,7 @@ from ..heads.atss import ATSSHead, HeadOutput
 from ..locations import flatten_levels
 from ..losses.box import centerness, iou_and_giou
 from ..losses.classification import Positives
-from ..losses.normalisers import means_over_processes, positives_of_batch
+from ..losses.normalisers import count_positives, means_over_processes
 from ..matching.atss import atss_match_batch
 from ..matching.targets import Targets
 from .dense import LocationDetector
@@ -71,7 +71,7 @@ class ATSS(LocationDetector):
         )
         weights = centerness(boxes_to_distances(points[location], targets.boxes))  # (P,)
 
-        num_positive = positives_of_batch(targets.positives_of_images(len(points)))
+        num_positive = count_positives(targets.positives_of_images(len(points)))
         means = means_over_processes(num_positive, [weights, quality])
         positives, weight_sum = means[:2].clamp(min=1)  # without a box both are 0
         self.record_positives(positives, means[2], targets)

@@ -7,11 +7,13 @@ import torch
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import ImageList, Instances
 from torch import Tensor
+from torch.nn import functional as F
 
 from ...utils.events import put_scalars
+from ...utils.whole_batch import of_whole_batch, size_of_whole_batch
 from ..inference.candidates import CandidateRule, Candidates, choose_candidates
 from ..inference.suppression import Suppression, suppressed
-from ..locations import level_numbers, level_sizes
+from ..locations import level_numbers, level_sizes, padded_size
 from ..matching.targets import Targets
 
 
@@ -44,6 +46,17 @@ class CandidateDetector(DenseDetector):
         images = self.preprocess_image(batched_inputs)
         features = self.features(images.tensor)
         return images, features, self.head(features)
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """As Detectron2's; a part of a batch is padded as the whole batch would be."""
+        images = super().preprocess_image(batched_inputs)
+        whole = size_of_whole_batch()
+        if whole is not None:
+            own = images.tensor.shape[-2:]
+            size = padded_size(whole, self.backbone.size_divisibility)
+            bottom, right = (max(there - here, 0) for there, here in zip(size, own))
+            images.tensor = F.pad(images.tensor, (0, right, 0, bottom))
+        return images
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The head's levels of images (N, 3, H, W), normalised and padded."""
@@ -127,11 +140,14 @@ class CandidateDetector(DenseDetector):
         return suppressed(candidates, image_size, self.suppression)
 
     def record_positives(self, number: Tensor, iou_sum: Tensor, targets: Targets) -> None:
-        """Write what detectors with one box a positive have in common; `number` is above 0."""
+        """Write what detectors with one box a positive have in common; `number` is above 0.
+
+        Both are sums over the whole batch.
+        """
         self.record(
             {
                 "num_pos": number,
-                "gts_without_positive": targets.gts_without_positive,
+                "gts_without_positive": of_whole_batch(targets.gts_without_positive),
                 "mean_iou": iou_sum / number,
             }
         )

@@ -14,6 +14,7 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from ...config import check_class_names, detector_key, detector_node
+from ...errors import UserError
 from ...utils.device import to_device
 from ...utils.precision import autocast_type
 from ..inference.candidates import CandidateRule, build_candidate_rule
@@ -39,6 +40,16 @@ def classification_loss_of(
         focal_gamma=focal_gamma,
         **switches,
     )
+
+
+def _check_levels(backbone: Backbone, names: list[str], prefix: str) -> None:
+    shapes = backbone.output_shape()
+    levels = sorted(shapes, key=lambda name: shapes[name].stride)
+    if not names or list(names) != [name for name in levels if name in names]:
+        raise UserError(
+            f"{prefix}.IN_FEATURES must name levels that the backbone gives, the finest first: "
+            f"some of {levels}; got {names}. MODEL.FPN.IN_FEATURES from res2 on gives p2"
+        )
 
 
 class LocationDetector(CandidateDetector):
@@ -97,8 +108,10 @@ class LocationDetector(CandidateDetector):
         node, prefix = detector_node(cfg), detector_key(cfg)
         device = torch.device(cfg.MODEL.DEVICE).type
         check_class_names(cfg)
+        backbone = build_backbone(cfg)
+        _check_levels(backbone, node.IN_FEATURES, prefix)
         return {
-            "backbone": build_backbone(cfg),
+            "backbone": backbone,
             "head_in_features": node.IN_FEATURES,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,

@@ -10,6 +10,7 @@ from fvcore.nn import smooth_l1_loss
 from torch import Tensor
 
 from ...errors import UserError
+from ...utils.whole_batch import of_first_part, of_whole_batch
 from ..box_coding import bounded_exp, boxes_to_distances, distances_to_boxes
 from ..heads.foveabox import FoveaBoxHead, HeadOutput
 from ..locations import at_locations, flatten_levels, level_sizes
@@ -87,9 +88,10 @@ class FoveaBox(LocationDetector):
         loss_box = smooth_l1_loss(predicted, wanted, SMOOTH_L1_BETA, reduction="sum")
 
         boxes = distances_to_boxes(points, edges * bounded_exp(predicted.detach()))
+        image_sizes = targets.image_sizes[image]
         if self.clip_to_first_image:
-            image = torch.zeros_like(image)
-        iou, _ = iou_and_giou(_within(targets.image_sizes[image], boxes), targets.boxes)
+            image_sizes = of_first_part(targets.image_sizes[:1]).expand_as(image_sizes)
+        iou, _ = iou_and_giou(_within(image_sizes, boxes), targets.boxes)
         quality = iou.clamp(min=1e-6)  # 0 would turn a positive into a negative
         # Padding is background under every loss.
         everywhere = torch.ones_like(targets.valid)
@@ -98,9 +100,10 @@ class FoveaBox(LocationDetector):
             flatten_levels(predictions.logits), positives, everywhere
         )
 
-        num_positive, num_images = len(targets.index), len(targets.image_sizes)
+        num_positive = of_whole_batch(len(targets.index))
+        num_images = of_whole_batch(len(targets.image_sizes))
         number = quality.new_full((), max(num_positive, 1))
-        self.record_positives(number, quality.sum(), targets)
+        self.record_positives(number, of_whole_batch(quality.sum()), targets)
         return {
             "loss_cls": loss_cls * self.cls_loss_weight / (num_positive + num_images),
             "loss_box": loss_box * self.box_loss_weight / number,

@@ -16,7 +16,7 @@ from ..locations import flatten_levels
 from ..losses.box import iou_and_giou
 from ..losses.classification import Positives
 from ..losses.distribution import distribution_focal_loss
-from ..losses.normalisers import means_over_processes, positives_of_batch
+from ..losses.normalisers import count_positives, means_over_processes
 from ..matching.atss import atss_match_batch
 from ..matching.targets import Targets
 from .dense import LocationDetector
@@ -77,7 +77,7 @@ class GFL(LocationDetector):
         loss_dfl = distribution_focal_loss(distributions.unflatten(1, (4, -1)), wanted)
         loss_dfl = (weights * loss_dfl.mean(dim=1)).sum()
 
-        num_positive = positives_of_batch(targets.positives_of_images(len(points)))
+        num_positive = count_positives(targets.positives_of_images(len(points)))
         means = means_over_processes(num_positive, [weights, iou.detach()])
         num_pos, weight_sum = means[:2].clamp(min=1)  # without a box both are 0
         self.record_positives(num_pos, means[2], targets)

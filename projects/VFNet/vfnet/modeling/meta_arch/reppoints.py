@@ -10,6 +10,7 @@ from detectron2.structures import ImageList, Instances
 from fvcore.nn import smooth_l1_loss
 from torch import Tensor
 
+from ...utils.whole_batch import of_whole_batch
 from ..box_coding import points_to_boxes
 from ..heads.reppoints import HeadOutput, RepPointsHead
 from ..locations import flatten_levels
@@ -101,8 +102,8 @@ class RepPoints(LocationDetector):
             Positives(targets.index, targets.classes, quality),
             targets.valid,
         )
-        num_pos = quality.new_full((), max(len(quality), 1))
-        self.record_positives(num_pos, quality.sum(), targets)
+        num_pos = quality.new_full((), max(of_whole_batch(len(quality)), 1))
+        self.record_positives(num_pos, of_whole_batch(quality.sum()), targets)
         return {
             "loss_cls": loss_cls * self.cls_loss_weight / samples,
             "loss_points_init": loss_init * self.box_loss_weight / samples_init,

@@ -9,6 +9,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
 from ...config import check_class_names
+from ...utils.whole_batch import of_whole_batch
 from ..box_coding import deltas_to_boxes
 from ..inference.candidates import best_pairs
 from ..inference.suppression import nms
@@ -122,7 +123,8 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
         loss_cls = self.classification_loss(logits, positives, targets.valid)
         loss_box = self.box_loss(own_deltas, own_anchors, targets.boxes)
         num_pos = targets.positives_of_images(len(anchors))  # (N,)
-        self.record_positives(num_pos.sum().clamp(min=1), quality.sum(), targets)
+        number = of_whole_batch(num_pos.sum()).clamp(min=1)
+        self.record_positives(number, of_whole_batch(quality.sum()), targets)
         normaliser = self.normaliser(num_pos)
         return {
             "loss_cls": loss_cls * self.cls_loss_weight / normaliser,

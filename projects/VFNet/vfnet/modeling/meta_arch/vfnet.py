@@ -7,6 +7,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
+from ...utils.whole_batch import of_whole_batch
 from ..box_coding import distances_to_boxes
 from ..heads.vfnet import HeadOutput, VFNetHead
 from ..locations import flatten_levels
@@ -66,7 +67,8 @@ class VFNet(LocationDetector):
         means = means_over_processes(len(targets.index), ious)
         normalisers = means.clamp(min=1.0)  # a batch without a box has sums of 0 to divide
         names = ("num_pos", "gts_without_positive", "mean_iou_initial", "mean_iou_refined")
-        values = (means[0], targets.gts_without_positive, *(means[1:] / normalisers[0]))
+        missed = of_whole_batch(targets.gts_without_positive)
+        values = (means[0], missed, *(means[1:] / normalisers[0]))
         self.record(dict(zip(names, values)))
 
         weights = (self.box_loss_weight, self.refined_box_loss_weight)
