@@ -5,8 +5,10 @@ import os
 
 import pytest
 import torch
+from detectron2.utils import comm
 
-from vfnet.engine import Trainer
+from vfnet.checkpoint.continuable import fingerprint
+from vfnet.engine import Trainer, checkpoint_to_continue
 from vfnet.errors import UserError
 
 from .tiny import picture, tiny_config, train_on
@@ -28,12 +30,22 @@ def three_iterations(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(three_iterations, tmp_path):
-    """The same files in a folder of their own, linked."""
-    for path in three_iterations.glob("*"):
-        if path.suffix == ".pth" or path.name == "last_checkpoint":
-            os.link(path, tmp_path / path.name)
-    return tmp_path
+def linked(three_iterations, tmp_path):
+    """Make a folder of its own with the same files, linked."""
+
+    def link(name):
+        (tmp_path / name).mkdir()
+        for path in three_iterations.glob("*"):
+            if path.suffix == ".pth" or path.name == "last_checkpoint":
+                os.link(path, tmp_path / name / path.name)
+        return tmp_path / name
+
+    return link
+
+
+@pytest.fixture
+def folder(linked):
+    return linked("run")
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +54,10 @@ def trainer(tmp_path_factory):
 
 
 @pytest.fixture
-def resume(trainer, folder):
-    """Continue in the folder; return the iteration that would be the first."""
+def resume(trainer):
+    """Continue in a folder; return the iteration that would be the first."""
 
-    def run():
+    def run(folder):
         trainer.cfg.OUTPUT_DIR = str(folder)
         trainer.start_iter = 0
         trainer.resume_or_load(resume=True)
@@ -147,22 +159,6 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
-def test_the_newest_whole_checkpoint_is_continued(folder, resume, trainer, caplog, kind):
-    DAMAGES[kind](folder / NEWEST)
-    with caplog.at_level(logging.WARNING):
-        assert resume() == 2
-    said = [record.message for record in caplog.records if "--resume goes on" in record.message]
-    assert len(said) == 1 and NEWEST in said[0]
-    assert said[0].endswith(f"--resume goes on with {folder / OLDER}, the newest whole checkpoint")
-    expected = torch.load(folder / OLDER, weights_only=True)
-    for name, value in trainer.checkpointer.model.state_dict().items():
-        assert torch.equal(value, expected["model"][name])
-    there = expected["trainer"]["_trainer"]["optimizer"]["state"]
-    for number, state in trainer.optimizer.state_dict()["state"].items():
-        assert torch.equal(state["momentum_buffer"], there[number]["momentum_buffer"])
-
-
 TAGS = {
     "empty": b"",
     "not UTF-8": b"\xff\xfe\x00",
@@ -175,36 +171,57 @@ TAGS = {
 }
 
 
-@pytest.mark.parametrize("kind", TAGS)
-def test_without_a_use_of_last_checkpoint_the_newest_is_found(folder, resume, caplog, kind):
-    replace(folder / "last_checkpoint", TAGS[kind])
-    with caplog.at_level(logging.WARNING):
-        assert resume() == 3
-    assert f"goes on with {folder / NEWEST}, the newest whole checkpoint" in caplog.text
+@pytest.mark.soak
+def test_the_newest_whole_checkpoint_is_continued(linked, resume, trainer, caplog, figure):
+    for number, (kind, damage) in enumerate(DAMAGES.items()):
+        folder = linked(f"run{number}")
+        damage(folder / NEWEST)
+        caplog.clear()
+        assert resume(folder) == 2, kind
+        (said,) = [r.message for r in caplog.records if "--resume goes on" in r.message]
+        assert NEWEST in said, kind
+        assert said.endswith(f"--resume goes on with {folder / OLDER}, the newest whole checkpoint")
+        assert_continues(trainer, torch.load(folder / OLDER, weights_only=True))
+    for number, (kind, content) in enumerate(TAGS.items()):
+        folder = linked(f"tag{number}")
+        replace(folder / "last_checkpoint", content)
+        caplog.clear()
+        assert resume(folder) == 3, kind
+        assert f"goes on with {folder / NEWEST}, the newest whole checkpoint" in caplog.text, kind
+    states = len(DAMAGES) + len(TAGS)
+    figure("damaged folders of a run", states, states)
+
+
+def assert_continues(trainer, content):
+    for name, value in trainer.checkpointer.model.state_dict().items():
+        assert torch.equal(value, content["model"][name])
+    there = content["trainer"]["_trainer"]["optimizer"]["state"]
+    for number, state in trainer.optimizer.state_dict()["state"].items():
+        assert torch.equal(state["momentum_buffer"], there[number]["momentum_buffer"])
 
 
 def test_without_last_checkpoint_the_newest_is_found(folder, resume, caplog):
     (folder / "last_checkpoint").unlink()
     with caplog.at_level(logging.WARNING):
-        assert resume() == 3
+        assert resume(folder) == 3
     assert f"{folder / 'last_checkpoint'} does not exist: --resume goes on with" in caplog.text
 
 
 def test_the_final_checkpoint_has_its_place_by_its_iteration(folder, resume):
     (folder / "last_checkpoint").unlink()
     os.link(folder / OLDEST, folder / "model_final.pth")
-    assert resume() == 3
+    assert resume(folder) == 3
     (folder / "model_final.pth").unlink()
     os.rename(folder / NEWEST, folder / "model_final.pth")
-    assert resume() == 3
+    assert resume(folder) == 3
     cut(0.5)(folder / "model_final.pth")
-    assert resume() == 2
+    assert resume(folder) == 2
 
 
 def test_an_older_one_that_is_named_is_continued_without_a_word(folder, resume, caplog):
     replace(folder / "last_checkpoint", f"{OLDER}\n".encode())
     with caplog.at_level(logging.WARNING):
-        assert resume() == 2
+        assert resume(folder) == 2
     assert "goes on with" not in caplog.text
 
 
@@ -212,7 +229,7 @@ def test_two_damaged_ones_are_passed_over(folder, resume, caplog):
     cut(0.5)(folder / NEWEST)
     flip(0.5)(folder / OLDER)
     with caplog.at_level(logging.WARNING):
-        assert resume() == 1
+        assert resume(folder) == 1
     assert caplog.text.count(f"goes on with {folder / OLDEST}") == 2
 
 
@@ -227,7 +244,7 @@ def test_where_none_is_whole_it_is_refused(folder, resume, trainer):
         else:
             (folder / "last_checkpoint").symlink_to(folder / "gone")
         with pytest.raises(UserError, match="holds no checkpoint to go on with: .*truncated"):
-            resume()
+            resume(folder)
 
 
 def test_weights_alone_are_never_continued(folder, resume):
@@ -235,7 +252,7 @@ def test_weights_alone_are_never_continued(folder, resume):
         (folder / name).unlink()
     replace(folder / "last_checkpoint", b"model_best.pth")
     with pytest.raises(UserError, match="model_best.pth holds weights alone"):
-        resume()
+        resume(folder)
 
 
 def test_the_state_of_another_optimizer_is_refused(folder, resume):
@@ -248,4 +265,29 @@ def test_the_state_of_another_optimizer_is_refused(folder, resume):
     (folder / NEWEST).unlink()
     torch.save(content, folder / NEWEST)
     with pytest.raises(UserError, match=f"{NEWEST} holds the state of another run, .*ValueError"):
-        resume()
+        resume(folder)
+
+
+def test_a_machine_without_the_same_file_is_told_so(folder, monkeypatch):
+    """Machines may have disks of their own: the first process decides, and all have to follow."""
+    newest = str(folder / NEWEST)
+    expected = fingerprint(newest)
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    answers = []
+    monkeypatch.setattr("vfnet.engine.resume.on_main_process", lambda function: answers.pop(0))
+
+    def go_on():
+        answers[:] = [newest, expected]
+        return checkpoint_to_continue(str(folder), required=True)
+
+    assert go_on() == newest
+    flip(0.5)(folder / NEWEST)
+    with pytest.raises(UserError, match="cannot go on with .* first process does: .* checksum of"):
+        go_on()
+    (folder / NEWEST).unlink()
+    os.link(folder / OLDER, folder / NEWEST)
+    with pytest.raises(UserError, match="it is another file. Let all machines share OUTPUT_DIR"):
+        go_on()
+    (folder / NEWEST).unlink()
+    with pytest.raises(UserError, match="there is no checkpoint at"):
+        go_on()
