@@ -13,6 +13,7 @@ from vfnet.data.sources import find_files
 from vfnet.data.video import read_frames
 from vfnet.errors import UserError
 from vfnet.prediction_run import JOURNAL_NAME, Outputs, predict_files
+from vfnet.writers.journal import Journal
 
 EVERYTHING = ("pictures", "coco", "csv", "yolo")
 FILES = ["coco_images.json", "coco_instances_results.json", "predictions.csv", "predictions.json"]
@@ -82,6 +83,20 @@ def test_a_run_that_was_killed_in_a_line_of_its_journal_goes_on(files, tmp_path)
     predict_files(rest, files, out, resume=True)
     assert rest.seen == 4
     assert [record["file"] for record in records(out.folder)] == [str(f) for f in files]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        *["[" * 100_000, "9" * 5000, '{"settings": 3}', '{"settings": {}}\n3'],
+        *['{"settings": {}}\n{"file": []}', '{"settings": {}}\n{"file": "a"}'],
+        '{"settings": {}}\n{"file": "a", "width": 1, "height": 1, "detections": [{"box": ["x"]}]}',
+    ],
+)
+def test_a_journal_of_something_else_is_named(tmp_path, lines):
+    (tmp_path / "journal").write_text(lines + "\n")
+    with pytest.raises(UserError, match="journal is no record of a run"):
+        Journal(tmp_path / "journal", {}, ["a"]).resume()
 
 
 def test_a_run_goes_on_with_the_same_settings_only(files, tmp_path):

@@ -28,6 +28,7 @@ from vfnet.data import check_datasets, check_images, read_picture, register_test
 from vfnet.errors import UserError
 from vfnet.inspection.figures import DPI, write_figure
 from vfnet.predictor import build_predictor, class_names, load_prediction_config
+from vfnet.utils.files import is_special_file
 from vfnet.visualization import draw_boxes
 
 PAIRS_PER_ROW = 2
@@ -95,12 +96,14 @@ def predictions_of_file(path: str, dataset: str, threshold: float) -> dict[objec
     to_class = metadata.get("thing_dataset_id_to_contiguous_id", dict(zip(classes, classes)))
     by_image = defaultdict(list)
     try:
+        if is_special_file(path):
+            raise OSError("no regular file")
         results = json.loads(Path(path).read_text(encoding="utf-8"))
         for result in results:
             row = (*result["bbox"], to_class[result["category_id"]], result["score"])
             if result["score"] >= threshold:
                 by_image[result["image_id"]].append(row)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"expected COCO results of {dataset} in {path}: {type(error).__name__} {error}"
         ) from error

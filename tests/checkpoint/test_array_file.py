@@ -99,6 +99,12 @@ def test_files_that_are_no_pickles_are_named(tmp_path, content):
         read_arrays(tmp_path / "cut.pkl")
 
 
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pkl")
+    with pytest.raises(UserError, match="no checkpoint at .*pipe.pkl"):
+        read_arrays(tmp_path / "pipe.pkl")
+
+
 def test_a_pickle_of_something_else_is_named(tmp_path):
     with pytest.raises(UserError, match="expected a dict in .*list.pkl, found list"):
         read_arrays(write(tmp_path / "list.pkl", [1]))

@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
@@ -285,3 +286,41 @@ def test_what_cannot_be_done_to_a_picture_is_no_damage_of_its_file(tmp_path):
 
     with pytest.raises(UserError, match=r"what INPUT asks for cannot .* 60x40 \(height and width"):
         map_white(tmp_path, [Impossible()])
+
+
+@pytest.mark.parametrize("resize", ["pil", "cv2"])
+def test_a_kept_crowd_goes_wherever_a_box_goes(resize):
+    """By crops, resizing and flips: a crowd on an object's place stays on it."""
+    cfg = augmented_config(resize)
+    cfg.INPUT.KEEP_CROWD = True
+    cfg.INPUT.CROP.PROBABILITY, cfg.INPUT.CROP.SIZE = 1.0, [0.4, 0.4]
+    mapper, record = build_mapper(cfg, True), load_shapes("train")[0]
+    crowds = [{**a, "iscrowd": 1, "segmentation": {"counts": []}} for a in record["annotations"]]
+    both = {**record, "annotations": [*crowds, *record["annotations"]]}
+    cut_off = 0
+    for seed in range(6):
+        np.random.seed(seed)
+        mapped = mapper(both)
+        boxes = mapped["instances"].gt_boxes.tensor
+        torch.testing.assert_close(mapped["ignored_boxes"], boxes)
+        assert mapped["ignored_boxes"].dtype == torch.float32
+        cut_off += len(record["annotations"]) > len(boxes)
+        np.random.seed(seed)
+        assert torch.equal(mapper(record)["image"], mapped["image"])
+    assert cut_off
+
+
+def test_crowds_are_kept_where_the_key_says_so_and_never_as_ground_truth():
+    cfg, record = make_config(), load_shapes("train")[0]
+    crowd = annotation([0, 0, 30, 30], iscrowd=1)
+    outside, broken = (
+        annotation([-9, -9, 0, 5], iscrowd=1),
+        annotation([0, 0, np.nan, 5], iscrowd=1),
+    )
+    record = {**record, "annotations": [crowd, outside, broken]}
+    assert "ignored_boxes" not in build_mapper(cfg, True)(record)
+    cfg.INPUT.KEEP_CROWD = True
+    mapped = build_mapper(cfg, True)(record)
+    assert len(mapped["instances"]) == 0 and len(mapped["ignored_boxes"]) == 1
+    assert "ignored_boxes" not in build_mapper(cfg, False)(record)
+    assert len(build_mapper(cfg, True)({**record, "annotations": []})["ignored_boxes"]) == 0

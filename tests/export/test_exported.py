@@ -97,11 +97,21 @@ def test_a_raw_file_is_no_predictor(file, without_runtime):
         Predictor(file)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": "onnx"}', "null"])
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"format": "onnx"}', "null", "[" * 100_000, "9" * 5000]
+)
 def test_a_json_of_something_else_is_an_error(file, content):
     description_path(file).write_text(content)
     with pytest.raises(UserError, match="expected the json that tools/export.py writes"):
         load_exported(file)
+
+
+@pytest.mark.parametrize("files", [[1], {"vfnet.onnx": 3}, {"../vfnet.onnx": ""}, 3])
+def test_a_json_of_files_that_are_none_is_an_error(file, files):
+    path = description_path(file)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "files": files}))
+    with pytest.raises(UserError, match="expected the json that tools/export.py writes"):
+        read_description(file)
 
 
 def test_a_json_of_another_file_is_an_error(file):

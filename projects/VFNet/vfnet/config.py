@@ -47,6 +47,10 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with, and are tested
     # with where nobody sets this key. Detectron2's own DefaultPredictor always resizes with PIL.
     cfg.INPUT.RESIZE = UNCHOSEN_RESIZE
+    # Crowd boxes (iscrowd 1) of training pictures are kept, apart from the ground truth, as regions
+    # for IGNORE_IOF_THRESH of the detector's node, which every dense detector has. False: they are
+    # left out, so that what lies in them is background.
+    cfg.INPUT.KEEP_CROWD = False
     # Most pixels of a picture, before resizing: larger ones are refused, as a small file may hold a
     # picture that no memory does. The default is Pillow's.
     cfg.INPUT.MAX_PIXELS = 178_956_970

@@ -52,6 +52,10 @@ def _add_assignment_keys(node: CfgNode) -> None:
     node.ATSS_TOPK = 9
     # Side of a location's square anchor, in strides.
     node.ANCHOR_SCALE = 8.0
+    # A box that this leaves without a location has its best candidate, or the next best that no box
+    # has: inside the box if there is one, then by IoU. False: it is never learned, as in the
+    # reference.
+    node.ATSS_FALLBACK = False
 
 
 def _add_atss_keys(cfg: CfgNode) -> None:
@@ -127,6 +131,7 @@ def _add_retinanet_keys(retinanet: CfgNode) -> None:
     # Beside Detectron2's own, for QualityRetinaNet.
     _add_class_names(retinanet)
     _add_quality_loss_keys(retinanet)
+    _add_ignore_key(retinanet)
     _add_missed_positive_key(retinanet)
     # What losses are divided by: "ema", Detectron2's moving average of the number of positives, or
     # "positives", those of this batch on this process (each image counts as one at least): mmdet's.
@@ -194,12 +199,21 @@ def _add_class_names(node: CfgNode) -> None:
 
 def _add_loss_keys(node: CfgNode) -> None:
     _add_quality_loss_keys(node)
+    _add_ignore_key(node)
     # Focal loss: weight of positives; that of negatives is 1 minus this.
     node.FOCAL_ALPHA = 0.25
     # Focal loss: exponent of the difference between score and label.
     node.FOCAL_GAMMA = 2.0
     # Factor of the loss of boxes.
     node.BOX_LOSS_WEIGHT = 2.0
+
+
+def _add_ignore_key(node: CfgNode) -> None:
+    # A location takes part in no loss where a crowd box (INPUT.KEEP_CROWD) covers more than this
+    # share of its anchor; it learns no box, either. From 0 to below 1; below 0: crowds are
+    # background, as in the reference. The anchor of FoveaBox is the box of raw outputs of 0, that
+    # of RepPoints POINT_BASE_SCALE strides wide.
+    node.IGNORE_IOF_THRESH = -1.0
 
 
 def _add_quality_loss_keys(node: CfgNode) -> None:

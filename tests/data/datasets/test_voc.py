@@ -1,3 +1,4 @@
+import itertools
 import logging
 import os
 
@@ -135,9 +136,21 @@ def test_a_bad_object_is_named(folder, item, message):
         read(folder)
 
 
-def test_malformed_xml_is_named(folder):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<annotation><object>",
+        '<?xml version="1.0" encoding="big5"?><annotation/>',
+        '<?xml version="1.0" encoding="none"?><annotation/>',
+        # A billion laughs.
+        "<!DOCTYPE a [<!ENTITY a 'xxxxxxxxxx'>"
+        + "".join(f"<!ENTITY {b} '{f'&{a};' * 10}'>" for a, b in itertools.pairwise("abcdefghijk"))
+        + "]><annotation>&k;</annotation>",
+    ],
+)
+def test_malformed_xml_is_named(folder, text):
     add(folder, "a")
-    (folder / "Annotations" / "broken.xml").write_text("<annotation><object>")
+    (folder / "Annotations" / "broken.xml").write_text(text)
     with pytest.raises(UserError, match=r"1 of 2 xml files .*broken\.xml is not whole xml"):
         read(folder)
 

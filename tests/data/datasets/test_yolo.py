@@ -1,3 +1,4 @@
+import itertools
 import json
 import logging
 import os
@@ -145,17 +146,26 @@ def test_the_yamls_that_exporters_write(folder, names, places):
     assert list(data.splits) == ["train", "val"]
 
 
+# Nine names of nine of the one before: 387 million values, written out.
+ALIASES = "a: &a [x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise("abcdefghi")
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("train: images", 'needs "names"'),
-        ("[1]", 'needs "names"'),
+        ("[1]", "expected keys with values, got list"),
         ("names: {1: cat}", "numbered from 0"),
         ("names: {0: cat, a: dog}", "numbered from 0"),
         ("names: [cat]\ntrain: gone", '"train" is gone, but .*gone is no folder'),
         ("names: [cat]\ntrain: [images, labels]", '"train" has to be one folder'),
-        ("names: [", "cannot be read as yaml"),
-        ("names: !!python/object/apply:os.getcwd []", "cannot be read as yaml"),
+        ("names: [", "is not valid yaml"),
+        ("names: !!python/object/apply:os.getcwd []", "line 1: the tag .* is not allowed"),
+        ("names: " + "[" * 10_000, "values more than 50 deep"),
+        ("a: &a [x, x, x]\n" * 2 + "names: *b", "is not valid yaml"),
+        (ALIASES + "names: *i", "values with all aliases written out"),
     ],
 )
 def test_a_yaml_that_cannot_be_meant(folder, text, message):

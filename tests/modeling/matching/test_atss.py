@@ -20,7 +20,16 @@ def random_boxes(count, height, width, generator):
     return torch.cat((low, high), dim=1)
 
 
-def dense_atss(gt_boxes, feature_sizes, strides, topk=9, anchor_scale=8.0, valid_sizes=None):
+def dense_atss(
+    gt_boxes,
+    feature_sizes,
+    strides,
+    topk=9,
+    anchor_scale=8.0,
+    valid_sizes=None,
+    ignored=None,
+    fallback=False,
+):
     """The textbook way: every location against every box."""
     points = grid_points(feature_sizes, strides, torch.device("cpu"))
     half, level, valid = [], [], []
@@ -32,11 +41,13 @@ def dense_atss(gt_boxes, feature_sizes, strides, topk=9, anchor_scale=8.0, valid
         level.append(torch.full((mask.numel(),), i))
         valid.append(mask.flatten())
     half, level, valid = torch.cat(half), torch.cat(level), torch.cat(valid)
+    if ignored is not None:
+        valid &= ~ignored
     anchors = torch.cat((points - half, points + half), dim=1)
     iou = box_iou(anchors, gt_boxes)
     centres = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2
     distance = (points[:, None] - centres).square().sum(-1).sqrt()
-    claims = torch.full_like(iou, -1.0)
+    claims, pairs = torch.full_like(iou, -1.0), []
     for gt in range(len(gt_boxes)):
         candidates = []
         for i in range(len(strides)):
@@ -50,9 +61,32 @@ def dense_atss(gt_boxes, feature_sizes, strides, topk=9, anchor_scale=8.0, valid
         )
         chosen = (ious >= ious.mean() + ious.std()) & (sides.amin(1) > 0.01)
         claims[candidates[chosen], gt] = ious[chosen]
+        pairs += [(gt, place) for place in candidates.tolist()]
     best, gt_index = claims.max(dim=1)
     locations = (best >= 0).nonzero()[:, 0]
-    return locations, gt_index[locations]
+    learnt = dict(zip(locations.tolist(), gt_index[locations].tolist()))
+    if fallback:
+        left_out = set(range(len(gt_boxes))) - set(learnt.values())
+        low, high = points[:, None] - gt_boxes[:, :2], gt_boxes[:, 2:] - points[:, None]
+        inside = torch.cat((low, high), dim=2).amin(dim=2) > 0.01
+
+        def rank(pair):
+            gt, place = pair
+            return not inside[place, gt], -iou[place, gt], distance[place, gt], place, gt
+
+        places = valid.nonzero()[:, 0].tolist()
+        everywhere = [
+            pair
+            for gt in sorted(left_out)
+            for pair in sorted(((gt, place) for place in places), key=rank)
+        ]
+        for gt, place in sorted(pairs, key=rank) + everywhere:
+            if gt in left_out and place not in learnt:
+                learnt[place] = gt
+                left_out.remove(gt)
+    return torch.tensor(sorted(learnt), dtype=torch.int64), torch.tensor(
+        [learnt[place] for place in sorted(learnt)], dtype=torch.int64
+    )
 
 
 @pytest.mark.parity

@@ -25,6 +25,8 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
         UserError: the file is truncated, or holds something else.
     """
     file = os.fspath(path)
+    if not os.path.isfile(file):  # a pipe may never end
+        raise UserError(f"there is no checkpoint at {file}: check the path")
     try:
         with open(file, "rb") as stream:
             # Python 2's texts are bytes; as latin1 none of them is lost.

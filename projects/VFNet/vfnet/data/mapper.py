@@ -5,10 +5,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import SizeMismatchError, build_augmentation, get_bbox
+from detectron2.structures import Boxes
 
 from ..errors import UserError
 from .checks.boxes import is_crowd
@@ -20,15 +22,18 @@ from .transforms.resize import build_resize
 
 
 class CheckedDatasetMapper(DatasetMapper):
-    """Detectron2's mapper, with two differences.
+    """Detectron2's mapper, with three differences.
 
     A picture that cannot be used is a UserError that names it. In training, augmentations that ask
     for `boxes` get those that can become ground truth, (N, 4) xyxy in pixels: all but crowds, which
-    Detectron2's mapper leaves out.
+    Detectron2's mapper leaves out. And crowds can be kept, as regions in "ignored_boxes", an (I, 4)
+    tensor apart from the "instances": what reads ground truth never learns one.
     """
 
     # INPUT.MAX_PIXELS. It travels with the mapper: a loader's worker may be a new process.
     max_pixels: int | None = None
+    # INPUT.KEEP_CROWD.
+    keep_crowd = False
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Map a dataset dict; see `DatasetMapper`."""
@@ -49,6 +54,14 @@ class CheckedDatasetMapper(DatasetMapper):
                 "the image out of the data set"
             ) from error
 
+    def _transform_annotations(
+        self, dataset_dict: dict[str, Any], transforms: T.Transform, image_shape: tuple[int, int]
+    ) -> None:
+        if self.keep_crowd:
+            crowds = [a for a in dataset_dict["annotations"] if is_crowd(a)]
+            dataset_dict["ignored_boxes"] = _transformed_boxes(crowds, transforms, image_shape)
+        super()._transform_annotations(dataset_dict, transforms, image_shape)
+
     def _with_boxes_of(self, dataset_dict: dict[str, Any]) -> "CheckedDatasetMapper":
         # Detectron2's mapper gives its augmentations the picture only.
         boxes = None
@@ -62,6 +75,19 @@ class CheckedDatasetMapper(DatasetMapper):
 def boxes_of(annotations: list[dict[str, Any]]) -> np.ndarray:
     """Return the (N, 4) xyxy boxes, in pixels, of all annotations but crowds."""
     return np.array([get_bbox(a) for a in annotations if not is_crowd(a)]).reshape(-1, 4)
+
+
+def _transformed_boxes(
+    annotations: list[dict[str, Any]], transforms: T.Transform, image_size: tuple[int, int]
+) -> torch.Tensor:
+    """What is left of boxes in a picture that was transformed to this (H, W) -> (I, 4) xyxy."""
+    boxes = np.array([get_bbox(a) for a in annotations]).reshape(-1, 4)
+    if len(boxes):
+        boxes = transforms.apply_box(boxes)
+    left = Boxes(torch.as_tensor(boxes, dtype=torch.float32))
+    left.tensor = left.tensor[left.tensor.isfinite().all(dim=1)]
+    left.clip(image_size)
+    return left.tensor[left.nonempty()]
 
 
 def build_mapper(
@@ -83,6 +109,7 @@ def build_mapper(
     arguments = DatasetMapper.from_config(cfg, is_train)
     mapper = CheckedDatasetMapper(**{**arguments, "augmentations": augmentations})
     mapper.max_pixels = cfg.INPUT.MAX_PIXELS
+    mapper.keep_crowd = cfg.INPUT.KEEP_CROWD
     return mapper
 
 

@@ -1,5 +1,6 @@
 """How a run is started, stepped, stopped and continued."""
 
+from .config_values import check_values
 from .configuration import load_config, merge_overrides
 from .determinism import make_deterministic
 from .launch import choose_device, launch, report_errors
@@ -16,6 +17,7 @@ __all__ = [
     "Trainer",
     "check_not_moved",
     "check_run",
+    "check_values",
     "checkpoint_to_continue",
     "choose_device",
     "clean",

@@ -14,7 +14,7 @@ from ..errors import UserError
 
 # What yacs raises; the last two where it takes a value for an expression nested without end.
 _MERGE_ERRORS = (
-    *(AssertionError, AttributeError, KeyError, TypeError, ValueError),
+    *(ArithmeticError, AssertionError, AttributeError, KeyError, TypeError, ValueError),
     *(MemoryError, RecursionError),
 )
 

@@ -96,8 +96,10 @@ def choose_device(device: str, num_gpus: int) -> str:
     """
     try:
         device_type = torch.device(device).type
-    except RuntimeError:
-        raise UserError(f"MODEL.DEVICE must be 'cuda' or 'cpu', got {device!r}") from None
+    except (RuntimeError, TypeError):
+        device_type = ""
+    if device_type not in ("cuda", "cpu"):
+        raise UserError(f"MODEL.DEVICE must be 'cuda' or 'cpu', got {device!r}")
     if num_gpus < 0:
         raise UserError(f"--num-gpus must not be negative, got {num_gpus}")
     if device_type != "cuda":

@@ -1,41 +1,41 @@
 """What can be known to be wrong before training starts, found before anything is written."""
 
-import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.modeling import build_model
-from torch import nn
 
 from ..checkpoint import VFNetCheckpointer, weights_mismatches
 from ..config import detector_key, detector_node, inference_precision
 from ..data import build_mapper, build_train_loader, check_own_data, repairs_of
+from ..data.checks.coco_json import is_number
 from ..errors import UserError
 from ..modeling.inference.views import as_view_detector
 from ..modeling.key_readers import check_key_readers
 from ..slicing import require_sahi, slicing_of
-from ..solver import build_lr_scheduler, build_optimizer
 from ..utils.extras import require_extra
 from ..utils.folder_lock import unwritable
 from ..utils.precision import autocast_type, slow_precision
 from ..utils.quiet import silent_logs
 from .accumulation import accumulation_steps, accumulation_warnings
 from .averaging import averaging_warnings, check_averaging
+from .ignored_regions import check_ignored_regions, ignored_region_warnings
 from .resume import last_checkpoint_tag
 from .schedule_units import check_schedule_units
 from .step import autocast_precision
+from .trial import build_errors, trial_model
 
 # The batch that the published rate of 0.01 belongs to.
 _PUBLISHED_BATCH = 16
 _PUBLISHED_LR = 0.01
 
-# What Detectron2 raises where a config names something that does not exist, or does not fit.
-_BUILD_ERRORS = (ArithmeticError, AssertionError, KeyError, ValueError)
+# What TEST.EXPECTED_RESULTS can be about.
+_TASKS = ("bbox", "bbox_TTA", "bbox_slices")
 
 
 def datasets_of_run(cfg: CfgNode, training: bool) -> list[str]:
@@ -84,14 +84,16 @@ def check_run(
         check_schedule_units(cfg)
         accumulation_steps(cfg)
         _check_writers(cfg)
+        check_ignored_regions(cfg)
     _check_classes(cfg, dataset_names)
     _check_writable(cfg.OUTPUT_DIR)
     with silent_logs():
-        if training:
-            build_mapper(cfg, is_train=True)
+        with build_errors("INPUT (RANDOM_FLIP, FORMAT, CROP and the others)"):
+            for is_train in (True, False) if training else (False,):
+                build_mapper(cfg, is_train)
         _check_expected_results(cfg)
         lines = _check_own_data(cfg, dataset_names, training)
-        model = _build(cfg, training)
+        model = trial_model(cfg, training)
         if cfg.TEST.AUG.ENABLED:
             as_view_detector(model)
         if training:
@@ -123,6 +125,7 @@ def config_warnings(cfg: CfgNode, training: bool) -> list[str]:
     device_type, amp = torch.device(cfg.MODEL.DEVICE).type, cfg.SOLVER.AMP
     if training:
         lines += averaging_warnings(cfg)
+        lines += ignored_region_warnings(cfg)
     lines.append(slow_precision(*inference_precision(cfg), device_type))
     if training and amp.ENABLED:
         lines.append(slow_precision("SOLVER.AMP.PRECISION", amp.PRECISION, device_type))
@@ -162,8 +165,14 @@ def _check_classes(cfg: CfgNode, dataset_names: Sequence[str]) -> None:
 
 
 def _check_expected_results(cfg: CfgNode) -> None:
-    if not cfg.TEST.EXPECTED_RESULTS:
+    expected = cfg.TEST.EXPECTED_RESULTS
+    if not expected:
         return
+    if not all(map(_is_expectation, expected)):
+        raise UserError(
+            "TEST.EXPECTED_RESULTS has to be a list of [task, metric, value, tolerance], as "
+            f"[['bbox', 'AP', 38.5, 0.2]]; got {expected!r}"
+        )
     names = cfg.DATASETS.TEST
     if len(names) != 1:
         raise UserError(
@@ -175,6 +184,16 @@ def _check_expected_results(cfg: CfgNode) -> None:
             f"TEST.EXPECTED_RESULTS is compared with an AP, but {names[0]} has no annotations to "
             'compute one; set TEST.EXPECTED_RESULTS "[]"'
         )
+
+
+def _is_expectation(item: Any) -> bool:
+    return (
+        isinstance(item, (list, tuple))
+        and len(item) == 4
+        and item[0] in _TASKS
+        and isinstance(item[1], str)
+        and all(map(is_number, item[2:]))
+    )
 
 
 def _check_writable(folder: str) -> None:
@@ -210,33 +229,3 @@ def _check_own_data(cfg: CfgNode, dataset_names: Sequence[str], training: bool) 
         )
         build_train_loader(cfg, seed=0, records=list(records))
     return lines
-
-
-def _build(cfg: CfgNode, training: bool) -> nn.Module:
-    """Build a model without memory, and optimizer and schedule to train it with."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.DEVICE = "meta"
-    with (
-        _build_errors("MODEL (META_ARCHITECTURE, BACKBONE.NAME and what belongs to them)"),
-        torch.device("meta"),
-    ):
-        model = build_model(cfg)
-    if training:
-        with _build_errors("SOLVER (LR_SCHEDULER_NAME, BASE_LR, STEPS, MAX_ITER and the others)"):
-            build_lr_scheduler(cfg, build_optimizer(cfg, model))
-    return model
-
-
-@contextlib.contextmanager
-def _build_errors(keys: str) -> Iterator[None]:
-    try:
-        yield
-    except UserError:
-        raise
-    except _BUILD_ERRORS as error:
-        # str() of a KeyError is the text in quotes.
-        text = " ".join(str(error.args[0] if error.args else "").split())
-        raise UserError(
-            f"nothing can be built from {keys} as configured: {type(error).__name__} {text}"
-        ) from error

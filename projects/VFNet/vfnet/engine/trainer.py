@@ -28,6 +28,7 @@ from .accumulation import accumulation_steps
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages
 from .best import BestCheckpoint, CatchUpEvaluation, score_name
 from .determinism import use_deterministic_algorithms
+from .divergence import DivergenceWarning
 from .failures import failures_in_one_line
 from .pictures import TestPictures, TrainingPictures, class_names_of_run
 from .progress_bar import ProgressBar
@@ -184,7 +185,8 @@ class Trainer(DefaultTrainer):
         on_terminal = comm.is_main_process() and sys.stdout.isatty()
         bar = [ProgressBar(lambda: self.epoch_length)] if on_terminal else []
         # The averages first, so that a checkpoint has the weights of its own iteration in them.
-        return [*bar, *averages, PictureStream(cfg.SOLVER.IMS_PER_BATCH), *found]
+        stream = PictureStream(cfg.SOLVER.IMS_PER_BATCH)
+        return [*bar, *averages, stream, DivergenceWarning(), *found]
 
     def build_writers(self) -> list[EventWriter]:
         """What writes the storage's numbers and pictures: see `vfnet.engine.writers`."""

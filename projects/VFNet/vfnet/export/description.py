@@ -65,6 +65,13 @@ class Description(NamedTuple):
     scored: dict[str, Any] | None = None
 
 
+# What a file raises that is no json, or another json.
+_DAMAGED = (
+    *(AttributeError, KeyError, OSError, RecursionError),
+    *(TypeError, ValueError),
+)
+
+
 def description_path(file: Path) -> Path:
     """Where the json of an exported file lies."""
     return file.with_suffix(".json")
@@ -111,8 +118,14 @@ def _parse(path: Path) -> Description:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
         values["resize"] = ResizeRule(**values["resize"])
         values["size"] = None if values["size"] is None else tuple(values["size"])
-        return Description(**values)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        description = Description(**values)
+        if any(Path(name).name != name for name in [*description.files]) or not all(
+            isinstance(text, str)
+            for text in [*description.class_names, *description.files.values()]
+        ):
+            raise ValueError("files and class names that are no names")
+        return description
+    except _DAMAGED as error:
         raise UserError(
             f"expected the json that tools/export.py writes in {path}: {error}; export again"
         ) from error

@@ -48,6 +48,7 @@ def _check_retinanet(node: CfgNode) -> None:
         (node.CLS_LOSS != "focal", "CLS_LOSS"),
         (node.CLS_LOSS_WEIGHT != 1.0, "CLS_LOSS_WEIGHT"),
         (node.LOSS_NORMALIZER != "ema", "LOSS_NORMALIZER"),
+        (node.IGNORE_IOF_THRESH >= 0, "IGNORE_IOF_THRESH"),
         (balanced, "BBOX_REG_LOSS_TYPE"),
     ):
         if asked:

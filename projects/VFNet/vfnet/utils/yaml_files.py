@@ -76,15 +76,26 @@ def load_yaml(path: str) -> dict[str, Any]:
     return _Reader().read(path, chain=())
 
 
+def read_plain_yaml(path: str) -> dict[str, Any]:
+    """Read one yaml file, as bounded as a config, without looking for `_BASE_`.
+
+    Raises:
+        UserError: as `load_yaml`.
+    """
+    reader = _Reader("yaml file")
+    return reader.parse(path, reader.read_bytes(path, chain=()))
+
+
 class _Reader:
     """Reads the files of one config, which together have so many nodes and no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "config file") -> None:
+        self._what = what
         self._files = self._bytes = self._nodes = 0
 
     def read(self, path: str, chain: tuple[str, ...]) -> dict[str, Any]:
         """Read `path`, which is a base of the last of `chain`, which is one of the one before."""
-        content = self._parse(path, self._read(path, chain))
+        content = self.parse(path, self.read_bytes(path, chain))
         bases = content.pop(BASE_KEY, [])
         bases = [bases] if isinstance(bases, str) else bases
         if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
@@ -96,8 +107,8 @@ class _Reader:
             inherited = _merged(inherited, self.read(_base_path(base, path), (*chain, path)), path)
         return _merged(inherited, content, path)
 
-    def _read(self, path: str, chain: tuple[str, ...]) -> bytes:
-        named = f"config file {path}" + (f", {BASE_KEY} of {chain[-1]}," if chain else "")
+    def read_bytes(self, path: str, chain: tuple[str, ...]) -> bytes:
+        named = f"{self._what} {path}" + (f", {BASE_KEY} of {chain[-1]}," if chain else "")
         if os.path.realpath(path) in map(os.path.realpath, chain):
             raise UserError(f"{named} is a base of its own: {' -> '.join((*chain, path))}")
         try:
@@ -112,23 +123,23 @@ class _Reader:
         self._bytes += len(text)
         if self._files > _MOST_FILES or self._bytes > _MOST_BYTES:
             raise UserError(
-                f"{named} is too much: expected a config, with its bases at most {_MOST_FILES} "
-                f"files and {_MOST_BYTES} bytes"
+                f"{named} is too much: expected at most {_MOST_FILES} "
+                f"files and {_MOST_BYTES} bytes, with all bases"
             )
         return text
 
-    def _parse(self, path: str, text: bytes) -> dict[str, Any]:
+    def parse(self, path: str, text: bytes) -> dict[str, Any]:
         try:
-            loader = _BoundedLoader(text, path, self._nodes)
+            loader = _BoundedLoader(text, f"{self._what} {path}", self._nodes)
             content = loader.get_single_data()
             self._nodes = loader.nodes
         except UserError:
             raise
         except _YAML_ERRORS as error:
-            raise UserError(f"config file {path} is not valid yaml: {_problem(error)}") from None
+            raise UserError(f"{self._what} {path} is not valid yaml: {_problem(error)}") from None
         if not isinstance(content, dict):
             found = "nothing" if content is None else type(content).__name__
-            raise UserError(f"config file {path}: expected keys with values, got {found}")
+            raise UserError(f"{self._what} {path}: expected keys with values, got {found}")
         return content
 
 
@@ -138,10 +149,10 @@ class _BoundedLoader(yaml.SafeLoader):
     An alias (`*name`) counts as much as what it repeats, because merging writes that out.
     """
 
-    def __init__(self, text: bytes, path: str, nodes: int) -> None:
+    def __init__(self, text: bytes, named: str, nodes: int) -> None:
         super().__init__(text)
         self.nodes = nodes  # those of the files before this one count, too
-        self._path = path
+        self._named = named
         self._depth = 0
         self._sizes: dict[str, int] = {}  # nodes below each anchor that is complete
 
@@ -175,8 +186,8 @@ class _BoundedLoader(yaml.SafeLoader):
 
     def _refuse(self, event: Any, found: str) -> None:
         raise UserError(
-            f"config file {self._path}, line {event.start_mark.line + 1}: {found}; "
-            "expected the plain yaml of a config"
+            f"{self._named}, line {event.start_mark.line + 1}: {found}; "
+            "expected plain yaml, as of a config"
         )
 
 

@@ -13,6 +13,12 @@ from ..errors import UserError
 from ..utils.text import as_utf8
 from .records import to_instances, to_record
 
+# What lines raise that are no json, or another json.
+_DAMAGED = (
+    *(AttributeError, IndexError, KeyError, RuntimeError),  # RecursionError is one of the last
+    *(TypeError, ValueError),
+)
+
 
 class Journal:
     """A file of json lines: the settings of the run, then a record of each picture done.
@@ -26,7 +32,7 @@ class Journal:
         self.path = path
         self._settings = json.loads(json.dumps(settings))
         self._class_names = class_names
-        self._records: dict[str, dict[str, Any]] = {}
+        self._records: dict[str, Instances] = {}
 
     def resume(self) -> int:
         """Take over what an earlier run has done; return the number of its pictures.
@@ -40,9 +46,9 @@ class Journal:
         whole = content[: content.rfind(b"\n") + 1]
         try:
             first, *records = [json.loads(line) for line in whole.splitlines()] or [None]
-            settings = first["settings"] if first is not None else self._settings
-            self._records = {record["file"]: record for record in records}
-        except (ValueError, KeyError, TypeError) as error:
+            settings = dict(first["settings"]) if first is not None else self._settings
+            self._records = {str(record["file"]): to_instances(record) for record in records}
+        except _DAMAGED as error:
             raise UserError(
                 f"{self.path} is no record of a run ({error}): delete it, start anew"
             ) from None
@@ -59,8 +65,7 @@ class Journal:
 
     def find(self, name: str) -> Instances | None:
         """Return the detections of a picture that is done already; None for others."""
-        record = self._records.get(as_utf8(name))
-        return None if record is None else to_instances(record)
+        return self._records.get(as_utf8(name))
 
     def __enter__(self) -> Journal:
         self._stream = open(self.path, "ab" if self._records else "wb")

@@ -94,7 +94,8 @@ def empty_parents(contents: Sequence[Content], wanted: Collection[str] = ()) -> 
 
 def without_categories(content: Content, left_out: Collection[int]) -> Content:
     """The same without some categories, which hold no box."""
-    kept = [c for c in content["categories"] if c.get("id") not in left_out]
+    # Not by hash: an id that `check_coco_content` has not seen may be a list.
+    kept = [c for c in content["categories"] if c.get("id") not in list(left_out)]
     return {**content, "categories": kept}
 
 

@@ -59,7 +59,7 @@ def _read_image(file: Path, images: Path, pictures: Mapping[str, Path]) -> Label
         raise UserError(f"{file.name} is no regular file")
     try:
         root = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, OSError) as error:
+    except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:  # encodings, too
         raise UserError(f"{file.name} is not whole xml ({error})") from error
     objects = [_read_object(element, file) for element in root.iter("object")]
     picture = _find_picture(file, images, pictures, root)
@@ -79,8 +79,9 @@ def _find_picture(
     if file.stem in pictures:
         return pictures[file.stem]
     name = (root.findtext("filename") or "").strip()
-    if name and (images / name).is_file():
-        return images / name
+    with suppress(OSError, ValueError):  # a name too long, a NUL in it
+        if name and (images / name).is_file():
+            return images / name
     raise UserError(f"{file.name} has no picture in {images}")
 
 

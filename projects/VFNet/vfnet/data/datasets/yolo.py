@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from ...errors import UserError
 from ...utils.files import is_special_file
+from ...utils.yaml_files import read_plain_yaml
 from ..checks.pictures import picture_size
 from ..checks.report import name_first
 from ..file_names import is_picture
@@ -40,13 +39,10 @@ def read_data_yaml(file: Path) -> YoloData:
     Raises:
         UserError: it is no such file; a split is no folder.
     """
-    if is_special_file(file) or not file.is_file():
+    if not file.is_file():
         raise UserError(f"{file} is no file; expected the data.yaml of a YOLO data set")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{file} cannot be read as yaml: {error}") from error
-    names = content.get("names") if isinstance(content, dict) else None
+    content = read_plain_yaml(str(file))
+    names = content.get("names")
     if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:

@@ -23,11 +23,14 @@ class HeadOutput(NamedTuple):
     logits: (N, K, H, W), one IoU-aware score a class, before the sigmoid.
     distances: (N, 4, H, W) float32, left, top, right, bottom of the initial box in pixels.
     refined_distances: as `distances`, of the refined box; an empty list without refinement.
+    raw_boxes: (N, 4, H, W) of each layer of boxes, without a gradient, before it is scaled and
+        bounded; an empty list where nothing is trained.
     """
 
     logits: list[Tensor]
     distances: list[Tensor]
     refined_distances: list[Tensor]
+    raw_boxes: list[Tensor]
 
 
 class VFNetHead(TwoTowerHead):
@@ -91,10 +94,11 @@ class VFNetHead(TwoTowerHead):
 
     def forward(self, features: list[Tensor]) -> HeadOutput:
         """Predict from the levels' features, (N, C, H, W) each."""
-        output = HeadOutput([], [], [])
+        output = HeadOutput([], [], [], [])
         for level, (feature, stride) in enumerate(zip(features, self.strides)):
             cls_feature, box_feature = self.towers(feature)
             raw = self.box_pred(self.box_conv(box_feature))
+            self._keep(raw, output)
             distances = bounded_exp(raw, self.box_scales[level]) * (DISTANCE_UNIT * stride)
             output.distances.append(distances)
             if not self.star_features:
@@ -107,6 +111,11 @@ class VFNetHead(TwoTowerHead):
             output.logits.append(self.cls_pred(self.cls_star(cls_feature, offset, samples)))
             if self.refine_box:
                 raw = self.refine_pred(self.box_star(box_feature, offset, samples))
+                self._keep(raw, output)
                 factor = bounded_exp(raw, self.refine_scales[level])
                 output.refined_distances.append(factor * distances.detach())
         return output
+
+    def _keep(self, raw: Tensor, output: HeadOutput) -> None:
+        if self.training:
+            output.raw_boxes.append(raw.detach())

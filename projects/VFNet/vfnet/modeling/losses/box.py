@@ -58,12 +58,14 @@ def iou_weighted_giou_loss(boxes: Tensor, targets: Tensor) -> tuple[Tensor, Tens
 def centerness(distances: Tensor) -> Tensor:
     """How near a location is to the middle of its box (FCOS, equation 3), 0 to 1.
 
+    A location outside its box, which only ATSS_FALLBACK gives, is the best that the box has: 1.
+
     Args:
-        distances: (P, 4), left, top, right, bottom, all above 0.
+        distances: (P, 4), left, top, right, bottom.
     """
     x, y = distances[:, 0::2], distances[:, 1::2]
     shares = x.amin(dim=1) / x.amax(dim=1) * (y.amin(dim=1) / y.amax(dim=1))
-    return shares.sqrt()
+    return torch.where(distances.amin(dim=1) > 0, shares, 1).sqrt()
 
 
 def balanced_l1_loss(

@@ -119,10 +119,11 @@ class Positives(NamedTuple):
     quality: Tensor
 
 
-# Classification loss of a batch: logits (A, C), or probabilities, positives, and valid (A,), which
-# rows count at all (others lie in the padding of the batch, or are neither positive nor negative)
-# -> the sum of them.
-ClassificationLoss = Callable[[Tensor, Positives, Tensor], Tensor]
+# Classification loss of a batch: logits (A, C), or probabilities, positives, valid (A,), which rows
+# count at all (others lie in the padding of the batch, are ignored, or are neither positive nor
+# negative), and, of the others, those ignored (A,), which do not count where a loss learns
+# everywhere either, or None -> the sum of them.
+ClassificationLoss = Callable[..., Tensor]
 
 
 def build_classification_loss(
@@ -145,7 +146,7 @@ def build_classification_loss(
         prefix: of the key, for messages, such as "MODEL.VFNET".
         varifocal_alpha, ...: see the losses.
         varifocal_everywhere: varifocal loss also learns where `valid` is False, as VFNet and ATSS
-            were trained.
+            were trained, but for what is ignored.
         of_probabilities: it is given probabilities instead of logits.
     """
     if of_probabilities:
@@ -174,23 +175,38 @@ def build_classification_loss(
 
 
 def _varifocal_sum(
-    logits: Tensor, positives: Positives, valid: Tensor, everywhere: bool, **numbers: Any
+    logits: Tensor,
+    positives: Positives,
+    valid: Tensor,
+    ignored: Tensor | None = None,
+    *,
+    everywhere: bool,
+    **numbers: Any,
 ) -> Tensor:
-    if not everywhere:
+    left_out = ignored if everywhere else ~valid
+    if left_out is not None:
         # Of a logit of -inf, p is 0: neither loss nor gradient.
-        logits = logits.masked_fill(~valid[:, None], float("-inf"))
+        logits = logits.masked_fill(left_out[:, None], float("-inf"))
     return varifocal_loss_sum(logits, *positives, **numbers)
 
 
 def _focal_sum(
-    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, positives: Positives, valid: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor],
+    logits: Tensor,
+    positives: Positives,
+    valid: Tensor,
+    ignored: Tensor | None = None,
 ) -> Tensor:
     positives = positives._replace(quality=torch.ones_like(positives.quality))
-    return _sum_of_valid(loss, logits, positives, valid)
+    return _sum_of_valid(loss, logits, positives, valid, ignored)
 
 
 def _sum_of_valid(
-    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, positives: Positives, valid: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor],
+    logits: Tensor,
+    positives: Positives,
+    valid: Tensor,
+    ignored: Tensor | None = None,
 ) -> Tensor:
     targets = torch.zeros_like(logits, dtype=torch.float32)
     targets[positives.row, positives.column] = positives.quality

@@ -19,6 +19,7 @@ def assign_anchors(
     strides: Sequence[int],
     size_divisibility: int,
     matcher: IouMatcher,
+    ignored: Tensor | None = None,
 ) -> Targets:
     """Assign the ground truth of each image to the anchors outside its padding.
 
@@ -28,6 +29,7 @@ def assign_anchors(
             locations have as many.
         image_sizes, feature_sizes, strides, size_divisibility: as in `assign_targets`.
         matcher: says which anchors learn which box, and which are background.
+        ignored: (N A,) bool, anchors that take no part either; None: there is none.
 
     Returns:
         as `assign_boxes`.
@@ -37,9 +39,11 @@ def assign_anchors(
     )
     exists = valid_mask(feature_sizes, own_sizes).view(len(image_sizes), -1)  # (N, locations)
     exists = exists.repeat_interleave(len(anchors) // exists.shape[1], dim=1)  # (N, A)
+    if ignored is not None:
+        exists = exists & ~ignored.view_as(exists)
     boxes = anchors.expand(len(image_sizes), -1, -1)
     sizes = torch.tensor(image_sizes, device=anchors.device)
-    return assign_boxes(gt_instances, boxes, exists, sizes, matcher)
+    return assign_boxes(gt_instances, boxes, exists, sizes, matcher, ignored is not None)
 
 
 @torch.no_grad()
@@ -49,6 +53,7 @@ def assign_boxes(
     exists: Tensor,
     image_sizes: Tensor,
     matcher: IouMatcher,
+    only_overlapped: bool = False,
 ) -> Targets:
     """Assign the ground truth of each image to the boxes that it has.
 
@@ -61,6 +66,9 @@ def assign_boxes(
         exists: (N, A) bool; boxes where it is False take no part, not even as the best ones.
         image_sizes: (N, 2) int64, height and width of each image.
         matcher: says which boxes learn which ground truth, and which are background.
+        only_overlapped: leave out a ground truth that no box overlaps which takes part. By
+            `max_iou_match` it would be learnt by all that do not: rare, but the rule where the
+            boxes on it are ignored.
 
     Returns:
         Targets whose locations are the boxes; not valid are those that are neither positive nor
@@ -69,7 +77,11 @@ def assign_boxes(
     all_labels, all_indices, first_gt = [], [], 0
     for gt, own_boxes, own in zip(gt_instances, boxes, exists):
         ious = pairwise_iou(gt.gt_boxes, Boxes(own_boxes)).masked_fill_(~own, 0.0)
-        gt_index, labels = matcher(ious)
+        rows = torch.arange(len(gt), device=ious.device)
+        if only_overlapped:
+            rows = rows[(ious > 0).any(dim=1)]
+        row, labels = matcher(ious[rows])
+        gt_index = rows[row] if len(rows) else row
         all_labels.append(labels.masked_fill(~own, -1))
         all_indices.append(gt_index + first_gt)
         first_gt += len(gt)

@@ -4,11 +4,18 @@ Naming convention: M = ground-truth boxes, k = candidates of a level, C = candid
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .claims import best_claims
+from .fallback import Places, give_every_box_a_location
+from .nearest_cells import nearest_cells, nearest_open_cells
+from .targets import valid_mask
+
+# Row and column of cells, and whether they take part: (k, M) each.
+Cells = tuple[Tensor, Tensor, Tensor]
 
 
 @torch.no_grad()
@@ -19,6 +26,8 @@ def atss_match(
     topk: int = 9,
     anchor_scale: float = 8.0,
     valid_sizes: Sequence[tuple[int, int]] | None = None,
+    fallback: bool = False,
+    ignored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the positive locations of one image and the box that each of them learns.
 
@@ -30,6 +39,7 @@ def atss_match(
     the lower box.
 
     Only the candidates' IoUs are computed: the cost grows with M, not with M times the locations.
+    Where locations are ignored, all distances are.
 
     Args:
         gt_boxes: (M, 4), x1, y1, x2, y2 in pixels.
@@ -38,6 +48,9 @@ def atss_match(
         topk: candidates a box takes from each level.
         anchor_scale: side of the anchor in strides.
         valid_sizes: (H, W), the part of each level that belongs to this image; None: all of it.
+        fallback: boxes that would have no location have one: see `give_every_box_a_location`.
+        ignored: (R,) bool, locations of all levels that take no part, as if they were not there:
+            a box's candidates are the next ones, as in mmdet. None: all take part.
 
     Returns:
         locations, gt_index: both (P,) int64; locations ascending, numbered level by level, row by
@@ -51,6 +64,8 @@ def atss_match(
         strides,
         topk,
         anchor_scale,
+        fallback=fallback,
+        ignored=ignored,
     )
 
 
@@ -63,6 +78,9 @@ def atss_match_batch(
     strides: Sequence[int],
     topk: int = 9,
     anchor_scale: float = 8.0,
+    *,
+    fallback: bool = False,
+    ignored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`atss_match` of all images of a batch in one go; R = locations of an image.
 
@@ -70,7 +88,8 @@ def atss_match_batch(
         gt_boxes: (M, 4), of all images.
         image: (M,) int64, the image that a box belongs to.
         valid_sizes: (N, levels, 2) int64, (H, W), the part of each level that belongs to an image.
-        feature_sizes, strides, topk, anchor_scale: as in `atss_match`.
+        feature_sizes, strides, topk, anchor_scale, fallback: as in `atss_match`.
+        ignored: as there, (N R,).
 
     Returns:
         locations: (P,) int64, ascending, image by image: location + image x R.
@@ -78,56 +97,83 @@ def atss_match_batch(
     """
     gt_boxes = gt_boxes.float()
     centres = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2  # (M, 2)
-    first_location = image * sum(height * width for height, width in feature_sizes)
-    locations, ious, inside, exists = [], [], [], []
-    for level, ((height, width), stride) in enumerate(zip(feature_sizes, strides)):
-        own_height, own_width = valid_sizes[image, level].unbind(dim=1)  # (M,) each
-        row, column = _nearest_cells(centres, own_height, own_width, stride, topk)
-        points = torch.stack((column, row), dim=-1) * float(stride)  # (k, M, 2)
-        locations.append(first_location + row * width + column)
-        ious.append(_anchor_iou(points, anchor_scale * stride / 2, gt_boxes))
-        sides = torch.cat((points - gt_boxes[:, :2], gt_boxes[:, 2:] - points), dim=-1)
-        inside.append(sides.amin(dim=-1) > 0.01)
-        exists.append((row < own_height) & (column < own_width))
-        first_location = first_location + height * width
+    is_open = None if ignored is None else _open_cells(valid_sizes, feature_sizes, ignored)
+    levels = _levels(feature_sizes, strides)
+    found = []
+    for number, level in enumerate(levels):
+        if is_open is None:
+            height, width = valid_sizes[image, number].unbind(dim=1)  # (M,) each
+            cells = nearest_cells(centres, height, width, level.stride, topk)
+        else:
+            cells = nearest_open_cells(centres, is_open[number], image, level.stride, topk)
+        found.append(_places(cells, level, anchor_scale, gt_boxes, image))
 
-    iou, is_candidate = torch.cat(ious), torch.cat(exists)
-    positive = (iou >= _threshold(iou, is_candidate)) & torch.cat(inside) & is_candidate
-    return _best_claims(torch.cat(locations), iou, positive)
+    candidates = Places(*map(torch.cat, zip(*found)))
+    positive = candidates.iou >= _threshold(candidates.iou, candidates.exists)
+    positive &= candidates.is_inside & candidates.exists
+    claims = _best_claims(candidates.location, candidates.iou, positive)
+    if not fallback:
+        return claims
 
+    def everywhere(box: int) -> Places:
+        own = slice(box, box + 1)
+        all_open = is_open or _open_cells(valid_sizes, feature_sizes, None)
+        found = [
+            _places(_all_cells(mask[image[box]]), level, anchor_scale, gt_boxes[own], image[own])
+            for mask, level in zip(all_open, levels)
+        ]
+        return Places(*map(torch.cat, zip(*found)))
 
-def _nearest_cells(
-    centres: Tensor, height: Tensor, width: Tensor, stride: int, topk: int
-) -> tuple[Tensor, Tensor]:
-    """The cells of a level nearest each centre -> row, column, both (k, M) int64.
-
-    The topk cells nearest a point, along one axis, are consecutive; those of the plane lie in the
-    product of both runs, since whatever is farther along an axis has topk nearer cells before it.
-    Where the image's own part of the level, `height` and `width` (M,), has fewer cells, others
-    come last.
-    """
-    first_row, distance_y = _window_along(centres[:, 1], height, stride, topk)
-    first_column, distance_x = _window_along(centres[:, 0], width, stride, topk)
-    distance = (distance_x.square()[:, None, :] + distance_y.square()[:, :, None]).sqrt()
-    # Floats that are not negative sort as their bits do. With the cell's number behind them, which
-    # ascends with its location, the lower location wins where distances tie.
-    order = torch.arange(topk**2, device=centres.device)
-    key = distance.view(torch.int32).flatten(1).long() * topk**2 + order  # (M, cells)
-    cell = key.topk(topk, largest=False).values % topk**2  # (M, k)
-    row, column = first_row[:, None] + cell // topk, first_column[:, None] + cell % topk
-    return row.T, column.T
+    return give_every_box_a_location(*claims, candidates, everywhere)
 
 
-def _window_along(centre: Tensor, size: Tensor, stride: int, topk: int) -> tuple[Tensor, Tensor]:
-    """Where topk cells begin along one axis (M,), and their distances in pixels (M, topk).
+class _Level(NamedTuple):
+    """Where a level's locations are among those of a batch: width in cells, pixels a cell."""
 
-    `centre` and `size`, the cells that there are, are (M,); other cells are infinitely far.
-    """
-    first = (centre / stride - topk / 2).ceil().clamp(min=0)
-    first = torch.minimum(first, (size - topk).clamp(min=0)).long()
-    cell = first[:, None] + torch.arange(topk, device=centre.device)
-    distance = cell * stride - centre[:, None]
-    return first, distance.masked_fill_(cell >= size[:, None], float("inf"))
+    first: int  # location of an image
+    width: int
+    stride: int
+    of_image: int  # locations of all levels
+
+
+def _levels(feature_sizes: Sequence[tuple[int, int]], strides: Sequence[int]) -> list[_Level]:
+    counts = [height * width for height, width in feature_sizes]
+    return [
+        _Level(sum(counts[:number]), width, stride, sum(counts))
+        for number, ((_, width), stride) in enumerate(zip(feature_sizes, strides))
+    ]
+
+
+def _places(
+    cells: Cells, level: _Level, anchor_scale: float, gt_boxes: Tensor, image: Tensor
+) -> Places:
+    """What cells (k, M) of a level are to the boxes (M, 4) of images (M,)."""
+    row, column, exists = cells
+    points = torch.stack((column, row), dim=-1) * float(level.stride)  # (k, M, 2)
+    location = image * level.of_image + level.first + row * level.width + column
+    iou = _anchor_iou(points, anchor_scale * level.stride / 2, gt_boxes)
+    sides = torch.cat((points - gt_boxes[:, :2], gt_boxes[:, 2:] - points), dim=-1)
+    centres = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2
+    distance = (points - centres).square().sum(dim=-1).sqrt()
+    return Places(location, iou, sides.amin(dim=-1) > 0.01, distance, exists)
+
+
+def _open_cells(
+    valid_sizes: Tensor, feature_sizes: Sequence[tuple[int, int]], ignored: Tensor | None
+) -> list[Tensor]:
+    """Which cells of each level take part -> (N, H, W) bool each."""
+    is_open = valid_mask(feature_sizes, valid_sizes)
+    if ignored is not None:
+        is_open &= ~ignored
+    counts = [height * width for height, width in feature_sizes]
+    levels = is_open.view(len(valid_sizes), -1).split(counts, dim=1)
+    return [level.unflatten(1, size) for level, size in zip(levels, feature_sizes)]
+
+
+def _all_cells(is_open: Tensor) -> Cells:
+    """All cells of an image's level (H, W) -> (H W, 1) each."""
+    row, column = torch.ones_like(is_open).nonzero().split(1, dim=1)
+    return row, column, is_open.view(-1, 1)
 
 
 def _threshold(iou: Tensor, is_candidate: Tensor) -> Tensor:

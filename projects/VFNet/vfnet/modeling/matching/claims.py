@@ -19,3 +19,13 @@ def best_claims(location: Tensor, gt_index: Tensor, value: Tensor) -> tuple[Tens
     location, gt_index = location[order], gt_index[order]
     first = location.diff(prepend=location.new_tensor([-1])) != 0
     return location[first], gt_index[first]
+
+
+def best_open_claims(
+    location: Tensor, gt_index: Tensor, value: Tensor, ignored: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`best_claims` of all locations but those where `ignored`, bool, is True; None: of all."""
+    if ignored is not None:
+        is_open = ~ignored[location]
+        location, gt_index, value = location[is_open], gt_index[is_open], value[is_open]
+    return best_claims(location, gt_index, value)

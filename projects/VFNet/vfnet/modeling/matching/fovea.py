@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .claims import best_claims
+from .claims import best_open_claims
 
 
 @torch.no_grad()
@@ -20,6 +20,7 @@ def fovea_match_batch(
     strides: Sequence[int],
     scale_ranges: Sequence[tuple[float, float]],
     sigma: float = 0.4,
+    ignored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the positive locations of a batch and the box that each of them learns.
 
@@ -34,6 +35,7 @@ def fovea_match_batch(
         valid_sizes: plays no part: cells are those of the batch, as in mmdet.
         scale_ranges: the lowest and the highest size that each level learns, both included, pixels.
         sigma: share of a box's sides.
+        ignored: (N R,) bool, locations that learn nothing; None: there is none.
 
     Returns:
         as `atss_match_batch`.
@@ -51,7 +53,7 @@ def fovea_match_batch(
         first_location = first_location + height * width
     # Backwards: of claims that are alike the first wins, and boxes ascend within a level.
     location, gt_index = torch.cat(locations).flip(0), torch.cat(gt_indices).flip(0)
-    return best_claims(location, gt_index, -size[gt_index])
+    return best_open_claims(location, gt_index, -size[gt_index], ignored)
 
 
 def _central_cells(

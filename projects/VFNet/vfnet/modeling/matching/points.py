@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from .anchors import assign_boxes
-from .claims import best_claims
+from .claims import best_open_claims
 from .max_iou import max_iou_match
 from .targets import Targets
 
@@ -25,6 +25,7 @@ def point_match_batch(
     feature_sizes: Sequence[tuple[int, int]],
     strides: Sequence[int],
     base_scale: float = 4.0,
+    ignored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the one location of a batch that each box is learnt by, in the first stage.
 
@@ -36,6 +37,7 @@ def point_match_batch(
     Args:
         gt_boxes, image, valid_sizes, feature_sizes, strides: as in `atss_match_batch`.
         base_scale: strides that a box has whose size is that of its level.
+        ignored: (N R,) bool, locations that learn nothing; None: there is none.
 
     Returns:
         as `atss_match_batch`.
@@ -56,7 +58,8 @@ def point_match_batch(
     width = torch.tensor([width for _, width in feature_sizes], device=device)[level]
     column, row = cell.long().unbind(dim=1)
     location = image * cells.sum() + (cells.cumsum(0) - cells)[level] + row * width + column
-    return best_claims(location, torch.arange(len(gt_boxes), device=device), -distance)
+    gt_index = torch.arange(len(gt_boxes), device=device)
+    return best_open_claims(location, gt_index, -distance, ignored)
 
 
 def refined_targets(initial: Targets, boxes: Tensor, gt_instances: Sequence[Instances]) -> Targets:
@@ -70,6 +73,9 @@ def refined_targets(initial: Targets, boxes: Tensor, gt_instances: Sequence[Inst
     Returns:
         Targets, `valid` also False for what is neither positive nor negative.
     """
-    exists = initial.valid.view(len(boxes), -1)  # padding takes no part
-    targets = assign_boxes(gt_instances, boxes, exists, initial.image_sizes, max_iou_match)
+    exists = initial.valid.view(len(boxes), -1)  # padding and what is ignored take no part
+    only_overlapped = initial.ignored is not None
+    targets = assign_boxes(
+        gt_instances, boxes, exists, initial.image_sizes, max_iou_match, only_overlapped
+    )
     return targets._replace(initial=initial)

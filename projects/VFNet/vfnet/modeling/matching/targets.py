@@ -12,8 +12,9 @@ from ...utils.device import to_device
 Size = tuple[int, int]  # height, width
 
 
-# Which locations of a batch learn which box: `atss_match_batch` with its own numbers set.
-Matcher = Callable[[Tensor, Tensor, Tensor, Sequence[Size], Sequence[int]], tuple[Tensor, Tensor]]
+# Which locations of a batch learn which box: `atss_match_batch` with its own numbers set. Where
+# locations are ignored it is given `ignored` too.
+Matcher = Callable[..., tuple[Tensor, Tensor]]
 
 
 class Targets(NamedTuple):
@@ -22,10 +23,12 @@ class Targets(NamedTuple):
     index: (P,) int64, place among the N * R locations of the batch.
     classes: (P,) int64.
     boxes: (P, 4) float32, x1, y1, x2, y2 in pixels.
-    valid: (N * R,) bool, False in the padding outside an image's own size.
+    valid: (N * R,) bool, False in the padding outside an image's own size and where `ignored`.
     gts_without_positive: 0-dim int64, ground truths that no location learns.
     image_sizes: (N, 2) int64, height and width of each image before padding, in pixels.
     initial: of a detector that assigns twice, the targets of its first stage.
+    ignored: (N * R,) bool, what takes part in no loss, whatever else `valid` leaves in; None:
+        nothing is ignored.
     """
 
     index: Tensor
@@ -35,6 +38,7 @@ class Targets(NamedTuple):
     gts_without_positive: Tensor
     image_sizes: Tensor
     initial: "Targets | None" = None
+    ignored: Tensor | None = None
 
     def to(self, device: torch.device) -> "Targets":
         """The same on a device; see `to_device`."""
@@ -63,6 +67,7 @@ def assign_targets(
     strides: Sequence[int],
     size_divisibility: int,
     matcher: Matcher,
+    ignored: Tensor | None = None,
 ) -> Targets:
     """Assign the ground truth of each image to its locations.
 
@@ -73,6 +78,7 @@ def assign_targets(
         strides: pixels a cell, of each level.
         size_divisibility: what image sides are padded to a multiple of.
         matcher: says which locations learn which box.
+        ignored: (N R,) bool, locations that learn nothing; None: there is none.
     """
     device = gt_instances[0].gt_boxes.device
     gt_boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances])
@@ -81,10 +87,15 @@ def assign_targets(
         [torch.full((len(gt),), i, device=device) for i, gt in enumerate(gt_instances)]
     )
     valid_sizes = own_sizes_of_batch(image_sizes, feature_sizes, strides, size_divisibility, device)
-    index, gt_index = matcher(gt_boxes, image, valid_sizes, feature_sizes, strides)
     valid = valid_mask(feature_sizes, valid_sizes)
+    which = {}
+    if ignored is not None:
+        which["ignored"] = ignored
+        valid &= ~ignored
+    index, gt_index = matcher(gt_boxes, image, valid_sizes, feature_sizes, strides, **which)
     sizes = torch.tensor(image_sizes, device=device)
-    return collect_targets(index, gt_index, gt_boxes, gt_classes, valid, sizes)
+    targets = collect_targets(index, gt_index, gt_boxes, gt_classes, valid, sizes)
+    return targets._replace(**which)
 
 
 def collect_targets(

@@ -1,6 +1,5 @@
 """ATSS, the detector: its losses, scores and boxes (https://arxiv.org/abs/1912.02424)."""
 
-from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
@@ -9,18 +8,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..box_coding import boxes_to_distances, deltas_to_boxes, square_boxes
+from ..divergence import divergence_signs
 from ..heads.atss import ATSSHead, HeadOutput
 from ..locations import flatten_levels
 from ..losses.box import centerness, iou_and_giou
 from ..losses.classification import Positives
 from ..losses.normalisers import count_positives, means_over_processes
-from ..matching.atss import atss_match_batch
 from ..matching.targets import Targets
-from .dense import LocationDetector
+from .square_anchors import SquareAnchorDetector
 
 
 @META_ARCH_REGISTRY.register()
-class ATSS(LocationDetector):
+class ATSS(SquareAnchorDetector):
     """ATSS with a centerness branch or without; letters of shapes as in `LocationDetector`.
 
     A positive weighs in the box loss as much as its target of centerness; without that branch all
@@ -30,15 +29,13 @@ class ATSS(LocationDetector):
     varifocal_everywhere = True
 
     @configurable
-    def __init__(self, *, anchor_scale: float, centerness_loss_weight: float, **shared: Any):
+    def __init__(self, *, centerness_loss_weight: float, **shared: Any):
         """
         Args:
-            anchor_scale: side of a location's square anchor, in strides.
             centerness_loss_weight: factor of its loss.
-            shared: see `LocationDetector`.
+            shared: see `SquareAnchorDetector`.
         """
         super().__init__(**shared)
-        self.anchor_scale = anchor_scale
         self.centerness_loss_weight = centerness_loss_weight
 
     @classmethod
@@ -48,10 +45,6 @@ class ATSS(LocationDetector):
         return {
             **shared,
             "head": ATSSHead(cfg, [shapes[name] for name in atss.IN_FEATURES]),
-            "matcher": partial(
-                atss_match_batch, topk=atss.ATSS_TOPK, anchor_scale=atss.ANCHOR_SCALE
-            ),
-            "anchor_scale": atss.ANCHOR_SCALE,
             "centerness_loss_weight": atss.CENTERNESS_LOSS_WEIGHT,
         }
 
@@ -68,13 +61,15 @@ class ATSS(LocationDetector):
             flatten_levels(predictions.logits),
             Positives(targets.index, targets.classes, quality),
             targets.valid,
+            targets.ignored,
         )
         weights = centerness(boxes_to_distances(points[location], targets.boxes))  # (P,)
 
         num_positive = count_positives(targets.positives_of_images(len(points)))
         means = means_over_processes(num_positive, [weights, quality])
         positives, weight_sum = means[:2].clamp(min=1)  # without a box both are 0
-        self.record_positives(positives, means[2], targets)
+        signs = divergence_signs(predictions.deltas, iou)
+        self.record_positives(positives, means[2], targets, signs)
         losses = {"loss_cls": loss_cls * self.cls_loss_weight / positives}
         if not predictions.centerness:
             losses["loss_box"] = (1 - giou).sum() * self.box_loss_weight / positives

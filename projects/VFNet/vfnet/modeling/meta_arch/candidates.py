@@ -1,6 +1,6 @@
 """What dense detectors share between the network and the detections."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -41,6 +41,21 @@ class CandidateDetector(DenseDetector):
     # Boxes end so many pixels before the right and the lower edge of their image.
     box_margin = 0
 
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Losses of a batch in training, else its detections: see `DenseDetector.forward`.
+
+        In training, what locations stand for that lies in "ignored_boxes", (I, 4) of an image in
+        pixels of its resized picture, takes part in no loss, where the detector is built so.
+        """
+        if not self.training:
+            return super().forward(batched_inputs)
+        assert "instances" in batched_inputs[0], "training needs the ground truth: instances"
+        images, features, predictions = self.predict(batched_inputs)
+        # Where the loader left it: it may be assigned on the host while a GPU still predicts.
+        gt_instances = [item["instances"] for item in batched_inputs]
+        regions = [item.get("ignored_boxes", torch.zeros(0, 4)) for item in batched_inputs]
+        return self.forward_training(images, features, predictions, gt_instances, regions)
+
     def predict(self, batched_inputs: list[dict[str, Any]]) -> tuple[ImageList, list[Tensor], Any]:
         """The network alone -> the batch's images, the head's features and its predictions."""
         images = self.preprocess_image(batched_inputs)
@@ -69,9 +84,10 @@ class CandidateDetector(DenseDetector):
         features: list[Tensor],
         predictions: Any,
         gt_instances: list[Instances],
+        regions: Sequence[Tensor] = (),
     ) -> dict[str, Tensor]:
         """Losses of a batch, weighted: those of the subclass' `losses`, in float32."""
-        targets = self.assign(images, features, predictions, gt_instances)
+        targets = self.assign(images, features, predictions, gt_instances, regions)
         with torch.autocast(self.device.type, enabled=False):
             return self.losses(predictions, self.priors(features), targets)
 
@@ -81,8 +97,12 @@ class CandidateDetector(DenseDetector):
         features: list[Tensor],
         predictions: Any,
         gt_instances: list[Instances],
+        regions: Sequence[Tensor] = (),
     ) -> Targets:
-        """What each prediction of the batch learns."""
+        """What each prediction of the batch learns.
+
+        `regions`: ignored ones of each image, (I, 4) in pixels; of none: no image has one.
+        """
         raise NotImplementedError
 
     def priors(self, features: list[Tensor]) -> Tensor:
@@ -139,16 +159,20 @@ class CandidateDetector(DenseDetector):
         """From the candidates of an image of this (H, W) to its detections, best first."""
         return suppressed(candidates, image_size, self.suppression)
 
-    def record_positives(self, number: Tensor, iou_sum: Tensor, targets: Targets) -> None:
+    def record_positives(
+        self, number: Tensor, iou_sum: Tensor, targets: Targets, signs: Mapping[str, Tensor]
+    ) -> None:
         """Write what detectors with one box a positive have in common; `number` is above 0.
 
-        Both are sums over the whole batch.
+        `number` and `iou_sum` are sums over the whole batch; `signs` are those of
+        `divergence_signs`.
         """
         self.record(
             {
                 "num_pos": number,
                 "gts_without_positive": of_whole_batch(targets.gts_without_positive),
                 "mean_iou": iou_sum / number,
+                **signs,
             }
         )
 

@@ -4,6 +4,7 @@ What the detectors of the family share. They differ in the head's outputs, the m
 are coded, what weighs a positive, and what ranks a detection.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,11 +18,13 @@ from ...config import check_class_names, detector_key, detector_node
 from ...errors import UserError
 from ...utils.device import to_device
 from ...utils.precision import autocast_type
+from ..box_coding import square_boxes
 from ..inference.candidates import CandidateRule, build_candidate_rule
 from ..inference.suppression import Suppression, build_suppression
 from ..locations import at_locations, flatten_levels, grid_points, level_sizes
 from ..losses.classification import ClassificationLoss, build_classification_loss
-from ..matching.targets import Matcher, Targets, assign_targets
+from ..matching.ignored import in_ignored_regions
+from ..matching.targets import Matcher, Size, Targets, assign_targets
 from .candidates import CandidateDetector, Decoded
 
 
@@ -60,6 +63,8 @@ class LocationDetector(CandidateDetector):
 
     # Varifocal loss also learns where targets are not valid: see `build_classification_loss`.
     varifocal_everywhere = False
+    # Where in its cell a location stands: 0, at its corner; 0.5, in its middle.
+    place_in_cell = 0.0
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class LocationDetector(CandidateDetector):
         candidate_rule: CandidateRule,
         suppression: Suppression,
         autocast_test: torch.dtype | None = None,
+        ignore_iof_thresh: float = -1.0,
     ):
         """
         Args:
@@ -87,6 +93,8 @@ class LocationDetector(CandidateDetector):
             classification_loss, candidate_rule, suppression: see what builds them.
             cls_loss_weight, box_loss_weight: factors of the losses.
             autocast_test: what autocast computes in at inference; None: whatever is on.
+            ignore_iof_thresh: locations take part in no loss where an ignored region covers more
+                than this share of their prior box (`prior_sides`); below 0: all take part.
         """
         super().__init__(
             backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
@@ -101,6 +109,7 @@ class LocationDetector(CandidateDetector):
         self.candidate_rule = candidate_rule
         self.suppression = suppression
         self.autocast_test = autocast_test
+        self.ignore_iof_thresh = ignore_iof_thresh
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -141,6 +150,7 @@ class LocationDetector(CandidateDetector):
                 prefix=prefix,
             ),
             "autocast_test": autocast_type(f"{prefix}.PRECISION_TEST", node.PRECISION_TEST, device),
+            "ignore_iof_thresh": node.IGNORE_IOF_THRESH,
         }
 
     @staticmethod
@@ -149,15 +159,9 @@ class LocationDetector(CandidateDetector):
         return False
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """Losses of a batch in training, else its detections: see `DenseDetector.forward`."""
-        if not self.training:
-            with self._autocast():
-                return super().forward(batched_inputs)
-        assert "instances" in batched_inputs[0], "training needs the ground truth: instances"
-        images, features, predictions = self.predict(batched_inputs)
-        # Where the loader left it: it is assigned on the host while a GPU still predicts.
-        gt_instances = [item["instances"] for item in batched_inputs]
-        return self.forward_training(images, features, predictions, gt_instances)
+        """Losses of a batch in training, else its detections: see `CandidateDetector.forward`."""
+        with self._autocast():
+            return super().forward(batched_inputs)
 
     def predict(self, batched_inputs: list[dict[str, Any]]) -> tuple[ImageList, list[Tensor], Any]:
         """The network alone -> the batch's images, the head's features and its predictions."""
@@ -179,18 +183,24 @@ class LocationDetector(CandidateDetector):
         features: list[Tensor],
         predictions: Any,
         gt_instances: list[Instances],
+        regions: Sequence[Tensor] = (),
     ) -> Targets:
         """What each location of the batch learns; found where the ground truth is.
 
         The predictions play no part but in detectors whose targets depend on them.
         """
+        sizes, ignored = level_sizes(features), None
+        if self.ignore_iof_thresh >= 0:
+            priors = self.prior_boxes(sizes, gt_instances[0].gt_boxes.device)
+            ignored = in_ignored_regions(regions, priors, self.ignore_iof_thresh)
         targets = assign_targets(
             gt_instances,
             images.image_sizes,
-            level_sizes(features),
+            sizes,
             self.strides,
             self.backbone.size_divisibility,
             self.matcher,
+            ignored,
         )
         return targets.to(self.device)
 
@@ -200,7 +210,22 @@ class LocationDetector(CandidateDetector):
 
     def points(self, features: list[Tensor]) -> Tensor:
         """Where the locations of all levels stand -> (R, 2), x and y in pixels."""
-        return grid_points(level_sizes(features), self.strides, self.device)
+        return self._points(level_sizes(features), self.device)
+
+    def _points(self, sizes: list[Size], device: torch.device) -> Tensor:
+        points = grid_points(sizes, self.strides, device)
+        if not self.place_in_cell:
+            return points
+        return points + at_locations(sizes, self.strides, device) * self.place_in_cell
+
+    def prior_boxes(self, sizes: list[Size], device: torch.device) -> Tensor:
+        """The square that each location stands for before anything is learnt -> (R, 4)."""
+        half_sides = at_locations(sizes, self.prior_sides(), device) / 2
+        return square_boxes(self._points(sizes, device), half_sides)
+
+    def prior_sides(self) -> list[float]:
+        """Its side in pixels, of each level; for what is ignored (`ignore_iof_thresh`)."""
+        raise NotImplementedError
 
     def location_strides(self, predictions: Any) -> Tensor:
         """Pixels a cell at each location of all levels -> (R, 1)."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...errors import UserError
 from ...utils.whole_batch import of_first_part, of_whole_batch
 from ..box_coding import bounded_exp, boxes_to_distances, distances_to_boxes
+from ..divergence import divergence_signs
 from ..heads.foveabox import FoveaBoxHead, HeadOutput
 from ..locations import at_locations, flatten_levels, level_sizes
 from ..losses.box import SMOOTH_L1_BETA, iou_and_giou
@@ -35,6 +36,7 @@ class FoveaBox(LocationDetector):
     varifocal_everywhere = True
     # The centres of the last pixels' row and column, as mmdet counts them.
     box_margin = 1
+    place_in_cell = 0.5
 
     @configurable
     def __init__(self, *, base_edges: list[float], clip_to_first_image: bool, **shared: Any):
@@ -71,10 +73,9 @@ class FoveaBox(LocationDetector):
             "clip_to_first_image": foveabox.CLIP_TO_FIRST_IMAGE,
         }
 
-    def points(self, features: list[Tensor]) -> Tensor:
-        """The centres of the cells of all levels -> (R, 2), x and y in pixels."""
-        strides = at_locations(level_sizes(features), self.strides, self.device)
-        return super().points(features) + strides / 2
+    def prior_sides(self) -> list[float]:
+        """Those of the box that raw outputs of 0 mean: a base edge to each side of the point."""
+        return [2 * edge for edge in self.base_edges]
 
     def losses(
         self, predictions: HeadOutput, points: Tensor, targets: Targets
@@ -94,16 +95,18 @@ class FoveaBox(LocationDetector):
         iou, _ = iou_and_giou(_within(image_sizes, boxes), targets.boxes)
         quality = iou.clamp(min=1e-6)  # 0 would turn a positive into a negative
         # Padding is background under every loss.
-        everywhere = torch.ones_like(targets.valid)
+        ignored = targets.ignored
+        everywhere = torch.ones_like(targets.valid) if ignored is None else ~ignored
         positives = Positives(targets.index, targets.classes, quality)
         loss_cls = self.classification_loss(
-            flatten_levels(predictions.logits), positives, everywhere
+            flatten_levels(predictions.logits), positives, everywhere, ignored
         )
 
         num_positive = of_whole_batch(len(targets.index))
         num_images = of_whole_batch(len(targets.image_sizes))
         number = quality.new_full((), max(num_positive, 1))
-        self.record_positives(number, of_whole_batch(quality.sum()), targets)
+        signs = divergence_signs(predictions.log_distances, iou)
+        self.record_positives(number, of_whole_batch(quality.sum()), targets, signs)
         return {
             "loss_cls": loss_cls * self.cls_loss_weight / (num_positive + num_images),
             "loss_box": loss_box * self.box_loss_weight / number,

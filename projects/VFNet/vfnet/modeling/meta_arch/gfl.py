@@ -3,7 +3,6 @@
 GFL: https://arxiv.org/abs/2006.04388. GFLv2: https://arxiv.org/abs/2011.12885.
 """
 
-from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
@@ -11,22 +10,22 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor
 
 from ..box_coding import boxes_to_distances, distances_to_boxes, expected_distances
+from ..divergence import divergence_signs
 from ..heads.gfl import GFLHead, HeadOutput
 from ..locations import flatten_levels
 from ..losses.box import iou_and_giou
 from ..losses.classification import Positives
 from ..losses.distribution import distribution_focal_loss
 from ..losses.normalisers import count_positives, means_over_processes
-from ..matching.atss import atss_match_batch
 from ..matching.targets import Targets
-from .dense import LocationDetector
+from .square_anchors import SquareAnchorDetector
 
 # The largest distance to learn stays below the last bin, so that there is a bin above it.
 _BELOW_LAST_BIN = 0.1
 
 
 @META_ARCH_REGISTRY.register()
-class GFL(LocationDetector):
+class GFL(SquareAnchorDetector):
     """Generalised focal loss; letters of shapes as in `LocationDetector`, B = bins of a side.
 
     A positive weighs in the box losses as much as the highest of its scores. With a quality
@@ -35,7 +34,7 @@ class GFL(LocationDetector):
 
     @configurable
     def __init__(self, *, dfl_loss_weight: float, **shared: Any):
-        """`dfl_loss_weight`: factor of distribution focal loss; the others: `LocationDetector`."""
+        """`dfl_loss_weight`: factor of distribution focal loss; see `SquareAnchorDetector`."""
         super().__init__(**shared)
         self.dfl_loss_weight = dfl_loss_weight
 
@@ -46,7 +45,6 @@ class GFL(LocationDetector):
         return {
             **shared,
             "head": GFLHead(cfg, [shapes[name] for name in gfl.IN_FEATURES]),
-            "matcher": partial(atss_match_batch, topk=gfl.ATSS_TOPK, anchor_scale=gfl.ANCHOR_SCALE),
             "dfl_loss_weight": gfl.DFL_LOSS_WEIGHT,
         }
 
@@ -80,7 +78,8 @@ class GFL(LocationDetector):
         num_positive = count_positives(targets.positives_of_images(len(points)))
         means = means_over_processes(num_positive, [weights, iou.detach()])
         num_pos, weight_sum = means[:2].clamp(min=1)  # without a box both are 0
-        self.record_positives(num_pos, means[2], targets)
+        signs = divergence_signs(predictions.distributions, iou)
+        self.record_positives(num_pos, means[2], targets, signs)
         return {
             "loss_cls": loss_cls * self.cls_loss_weight / num_pos,
             "loss_box": loss_box * self.box_loss_weight / weight_sum,

@@ -1,5 +1,6 @@
 """RepPoints, the detector: its losses, scores and boxes (https://arxiv.org/abs/1904.11490)."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ...utils.whole_batch import of_whole_batch
 from ..box_coding import points_to_boxes
+from ..divergence import divergence_signs
 from ..heads.reppoints import HeadOutput, RepPointsHead
 from ..locations import flatten_levels
 from ..losses.box import SMOOTH_L1_BETA, iou_and_giou
@@ -69,12 +71,17 @@ class RepPoints(LocationDetector):
         features: list[Tensor],
         predictions: HeadOutput,
         gt_instances: list[Instances],
+        regions: Sequence[Tensor] = (),
     ) -> Targets:
         """What refined points and classes learn; the initial points' targets are its `initial`."""
-        initial = super().assign(images, features, predictions, gt_instances)
+        initial = super().assign(images, features, predictions, gt_instances, regions)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             boxes = self._all_boxes(predictions, predictions.points, self.points(features))
         return refined_targets(initial, boxes, [gt.to(self.device) for gt in gt_instances])
+
+    def prior_sides(self) -> list[float]:
+        """Those of the smallest boxes that each level learns, `base_scale` strides."""
+        return [self.base_scale * stride for stride in self.strides]
 
     def losses(
         self, predictions: HeadOutput, points: Tensor, targets: Targets
@@ -96,14 +103,16 @@ class RepPoints(LocationDetector):
         loss_refined, boxes, samples = box_loss(predictions.refined_points, targets)
         # At a minimum of 0 a positive that misses its box is learnt as a negative, as in the
         # reference (quirk of parity).
-        quality = iou_and_giou(boxes, targets.boxes)[0].clamp(min=self.quality_min)
+        iou, _ = iou_and_giou(boxes, targets.boxes)
+        quality = iou.clamp(min=self.quality_min)
         loss_cls = self.classification_loss(
             flatten_levels(predictions.logits),
             Positives(targets.index, targets.classes, quality),
             targets.valid,
         )
         num_pos = quality.new_full((), max(of_whole_batch(len(quality)), 1))
-        self.record_positives(num_pos, of_whole_batch(quality.sum()), targets)
+        signs = divergence_signs([*predictions.points, *predictions.refined_points], iou)
+        self.record_positives(num_pos, of_whole_batch(quality.sum()), targets, signs)
         return {
             "loss_cls": loss_cls * self.cls_loss_weight / samples,
             "loss_points_init": loss_init * self.box_loss_weight / samples_init,

@@ -1,5 +1,6 @@
 """Detectron2's RetinaNet with mmdet's training and any classification loss."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from ...config import check_class_names
 from ...utils.whole_batch import of_whole_batch
 from ..box_coding import deltas_to_boxes
+from ..divergence import divergence_signs
 from ..inference.candidates import best_pairs
 from ..inference.suppression import nms
 from ..locations import flatten_levels, level_sizes
@@ -19,6 +21,7 @@ from ..losses.box_deltas import DeltaLoss, build_delta_loss
 from ..losses.classification import ClassificationLoss, Positives
 from ..losses.normalisers import Normaliser, build_normaliser
 from ..matching.anchors import assign_anchors
+from ..matching.ignored import in_ignored_regions
 from ..matching.max_iou import build_max_iou_matcher
 from ..matching.targets import Targets
 from .candidates import CandidateDetector, Decoded
@@ -46,6 +49,7 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
         box_loss: DeltaLoss,
         normaliser: Normaliser,
         quality_min: float,
+        ignore_iof_thresh: float = -1.0,
         **detectron2: Any,
     ):
         """
@@ -53,6 +57,8 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
             classification_loss, box_loss, normaliser: see what builds them.
             cls_loss_weight: factor of `loss_cls`.
             quality_min: the least quality that a positive learns.
+            ignore_iof_thresh: anchors take part in no loss where an ignored region covers more
+                than this share of them; below 0: all take part.
             detectron2: see `RetinaNet`; its `anchor_matcher` is a `max_iou_match`.
         """
         super().__init__(**detectron2)
@@ -61,6 +67,7 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
         self.box_loss = box_loss
         self.normaliser = normaliser
         self.quality_min = quality_min
+        self.ignore_iof_thresh = ignore_iof_thresh
         self.candidate_rule = partial(
             best_pairs, score_threshold=self.test_score_thresh, topk=self.test_topk_candidates
         )
@@ -89,6 +96,7 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
             ),
             "normaliser": build_normaliser(node.LOSS_NORMALIZER, prefix=prefix),
             "quality_min": node.QUALITY_MIN,
+            "ignore_iof_thresh": node.IGNORE_IOF_THRESH,
         }
 
     def priors(self, features: list[Tensor]) -> Tensor:
@@ -101,30 +109,36 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
         features: list[Tensor],
         predictions: Any,
         gt_instances: list[Instances],
+        regions: Sequence[Tensor] = (),
     ) -> Targets:
         """What each anchor of the batch learns; the predictions play no part."""
+        anchors, ignored = self.priors(features), None
+        if self.ignore_iof_thresh >= 0:
+            ignored = in_ignored_regions(regions, anchors, self.ignore_iof_thresh)
         return assign_anchors(
-            gt_instances,
-            self.priors(features),
+            [gt.to(self.device) for gt in gt_instances],
+            anchors,
             images.image_sizes,
             level_sizes(features),
             self.anchor_generator.strides,
             self.backbone.size_divisibility,
             self.anchor_matcher,
+            ignored,
         )
 
     def losses(self, predictions: Any, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Compare predictions at `anchors` (A, 4) with targets -> `loss_cls`, `loss_box_reg`."""
         logits, deltas = self._flatten(predictions)
         own_anchors, own_deltas = anchors[targets.index % len(anchors)], deltas[targets.index]
-        quality, _ = iou_and_giou(self._boxes(own_deltas.detach(), own_anchors), targets.boxes)
-        quality = quality.clamp(min=self.quality_min)
+        iou, _ = iou_and_giou(self._boxes(own_deltas.detach(), own_anchors), targets.boxes)
+        quality = iou.clamp(min=self.quality_min)
         positives = Positives(targets.index, targets.classes, quality)
         loss_cls = self.classification_loss(logits, positives, targets.valid)
         loss_box = self.box_loss(own_deltas, own_anchors, targets.boxes)
         num_pos = targets.positives_of_images(len(anchors))  # (N,)
         number = of_whole_batch(num_pos.sum()).clamp(min=1)
-        self.record_positives(number, of_whole_batch(quality.sum()), targets)
+        signs = divergence_signs(predictions[1], iou)
+        self.record_positives(number, of_whole_batch(quality.sum()), targets, signs)
         normaliser = self.normaliser(num_pos)
         return {
             "loss_cls": loss_cls * self.cls_loss_weight / normaliser,

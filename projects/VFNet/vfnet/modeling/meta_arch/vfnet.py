@@ -1,6 +1,5 @@
 """VFNet, the detector: its losses, scores and boxes (https://arxiv.org/abs/2008.13367)."""
 
-from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
@@ -9,25 +8,25 @@ from torch import Tensor
 
 from ...utils.whole_batch import of_whole_batch
 from ..box_coding import distances_to_boxes
+from ..divergence import divergence_signs
 from ..heads.vfnet import HeadOutput, VFNetHead
 from ..locations import flatten_levels
 from ..losses.box import iou_weighted_giou_loss
 from ..losses.classification import Positives
 from ..losses.normalisers import means_over_processes
-from ..matching.atss import atss_match_batch
 from ..matching.targets import Targets
-from .dense import LocationDetector
+from .square_anchors import SquareAnchorDetector
 
 
 @META_ARCH_REGISTRY.register()
-class VFNet(LocationDetector):
+class VFNet(SquareAnchorDetector):
     """VarifocalNet; letters of shapes as in `LocationDetector`."""
 
     varifocal_everywhere = True
 
     @configurable
     def __init__(self, *, refined_box_loss_weight: float, **shared: Any):
-        """As `LocationDetector`, whose `box_loss_weight` is the initial box's."""
+        """As `SquareAnchorDetector`, whose `box_loss_weight` is the initial box's."""
         super().__init__(**shared)
         self.refined_box_loss_weight = refined_box_loss_weight
 
@@ -38,9 +37,6 @@ class VFNet(LocationDetector):
         return {
             **shared,
             "head": VFNetHead(cfg, [shapes[name] for name in vfnet.IN_FEATURES]),
-            "matcher": partial(
-                atss_match_batch, topk=vfnet.ATSS_TOPK, anchor_scale=vfnet.ANCHOR_SCALE
-            ),
             "refined_box_loss_weight": vfnet.REFINED_BOX_LOSS_WEIGHT,
         }
 
@@ -62,14 +58,15 @@ class VFNet(LocationDetector):
 
         logits = flatten_levels(predictions.logits)  # (N R, K)
         positives = Positives(targets.index, targets.classes, ious[-1])
-        loss_cls = self.classification_loss(logits, positives, targets.valid)
+        loss_cls = self.classification_loss(logits, positives, targets.valid, targets.ignored)
 
         means = means_over_processes(len(targets.index), ious)
         normalisers = means.clamp(min=1.0)  # a batch without a box has sums of 0 to divide
         names = ("num_pos", "gts_without_positive", "mean_iou_initial", "mean_iou_refined")
         missed = of_whole_batch(targets.gts_without_positive)
         values = (means[0], missed, *(means[1:] / normalisers[0]))
-        self.record(dict(zip(names, values)))
+        signs = divergence_signs(predictions.raw_boxes, ious[-1])
+        self.record({**dict(zip(names, values)), **signs})
 
         weights = (self.box_loss_weight, self.refined_box_loss_weight)
         losses = {"loss_cls": loss_cls * self.cls_loss_weight / normalisers[0]}
