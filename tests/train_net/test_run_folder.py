@@ -56,8 +56,8 @@ def test_a_full_disk_ends_two_processes_in_one_line(command, six_iterations, tmp
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_disk_without_a_byte_left(command, tmp_path):
-    with full_disk(0):
+def test_a_disk_with_two_kilobytes_left(command, tmp_path):
+    with full_disk(2000):
         done = command("OUTPUT_DIR", tmp_path)
     assert f"{tmp_path}" in one_error(done) and "cannot be written" in one_error(done)
 
