@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
+from vfnet.data.datasets.shapes import load_shapes
 from vfnet.engine import NonFiniteLossError, Trainer, launch
 from vfnet.engine.step import check_finite
+from vfnet.engine.validation import validation_losses
 
 from .tiny import nan_picture, picture, tiny_config, train_on
 from .tiny_family import CONFIGS
@@ -88,6 +91,33 @@ def score_with_moving_statistics(folder):
     return moved, difference_between_processes(model)
 
 
+def stop_early(folder):
+    """Train until the scores, which the first process alone has, no longer rise; when was that?"""
+
+    class Scored(Trainer):
+        def test(self, cfg, model):
+            done = self.scheduler.last_epoch
+            return {"bbox": {"AP": min(done, 3)}} if comm.is_main_process() else {}
+
+    early = ("SOLVER.EARLY_STOP.ENABLED", "True", "SOLVER.EARLY_STOP.PATIENCE", "2")
+    often = ("TEST.EVAL_PERIOD", "1", "DATASETS.TEST", "('shapes_val',)", "SOLVER.MAX_ITER", "9")
+    trainer = Scored(tiny_config(folder / "early", *early, *often, "SOLVER.IMS_PER_BATCH", "4"))
+    trainer.train()
+    return trainer.iter
+
+
+def losses_on_three_pictures(folder):
+    """The validation losses of three pictures, and of one: on some processes there is none."""
+    cfg = tiny_config(folder / "validation")
+    torch.manual_seed(0)
+    model = Trainer.build_model(cfg)
+    found = []
+    for number in (3, 1):
+        DatasetCatalog.register(f"val_{number}", lambda number=number: load_shapes("val")[:number])
+        found.append(validation_losses(cfg, model, f"val_{number}"))
+    return found
+
+
 def difference_between_processes(model):
     """The largest difference between the running means of the first and another process."""
     means = [buffer for name, buffer in model.named_buffers() if name.endswith("running_mean")]
@@ -97,6 +127,9 @@ def difference_between_processes(model):
 
 def main(folder):
     train_on_own_share(folder)
+    losses = losses_on_three_pictures(folder)
+    if comm.is_main_process():
+        (folder / "validation.json").write_text(json.dumps(losses))
     if comm.get_world_size() == 1:
         return
     boxes = 0 if comm.get_rank() == 1 else 6
@@ -109,6 +142,7 @@ def main(folder):
         "none on all": without_gradient(folder, "none_on_all", 0),
         "bad loss": meet_a_bad_loss(),
         "bad picture": meet_a_bad_picture(folder),
+        "early": stop_early(folder),
         "statistics": score_with_moving_statistics(folder),
     }
     (folder / f"found{comm.get_rank()}.json").write_text(json.dumps(found))

@@ -87,6 +87,17 @@ def test_the_losses_written_are_those_of_the_whole_batch(folder, folder_of):
         assert shared[name] == pytest.approx(values, rel=ROUNDING), name
 
 
+def test_validation_losses_are_those_of_one_process(folder, folder_of):
+    """Of shares that differ: two pictures and one, or one and none."""
+    alone, shared = (
+        json.loads((path / "validation.json").read_text()) for path in (folder_of(1), folder)
+    )
+    assert len(alone) == 2
+    for one, several in zip(alone, shared):
+        assert one["total_loss"] > 0
+        assert several == pytest.approx(one, rel=1e-6)
+
+
 @pytest.mark.parametrize("case", ["none on one", "none on all"])
 def test_processes_without_boxes_give_every_parameter_a_gradient(found, case):
     assert [each[case] for each in found] == [[]] * len(found)
@@ -110,6 +121,11 @@ def test_a_bad_picture_of_one_process_stops_the_training_of_all(found):
         assert "iteration 0" in message and "loss_cls = nan" in message
         assert "(process 1; images: picture3.jpg)" in message
         assert "process 0" not in message  # whose picture was good
+
+
+def test_all_processes_stop_early_together(found):
+    # The best is that after three iterations.
+    assert [each["early"] for each in found] == [5] * len(found)
 
 
 def test_all_processes_score_with_the_statistics_that_are_saved(found):

@@ -20,6 +20,7 @@ def write_run(folder):
         for i in range(0, 100, 20)
     ]
     rows += [{"iteration": i, "bbox/AP": i / 2, "bbox/AP-disc": i / 3} for i in (49, 99)]
+    rows += [{"iteration": i, "validation/total_loss": 4 / (i + 1)} for i in (49, 99)]
     lines = [json.dumps(row) + "\n" for row in rows]
     (folder / "metrics.json").write_text("".join(lines) + '{"iterat')
     cfg = tiny_config(folder, "DATASETS.TEST", "('shapes_val',)")

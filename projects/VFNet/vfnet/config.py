@@ -35,6 +35,7 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     _add_backbone_keys(cfg)
     _add_augmentation_keys(cfg)
     _add_averaging_keys(cfg.SOLVER)
+    _add_early_stop_keys(cfg.SOLVER)
     _add_step_keys(cfg.SOLVER)
     _add_slice_keys(cfg.TEST)
     _add_wandb_keys(cfg)
@@ -54,6 +55,9 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     # Most pixels of a picture, before resizing: larger ones are refused, as a small file may hold a
     # picture that no memory does. The default is Pillow's.
     cfg.INPUT.MAX_PIXELS = 178_956_970
+    # The losses on DATASETS.TEST at each evaluation, as "validation/loss_cls" and so on, and their
+    # sum "validation/total_loss": means over the pictures, each as if it were a batch of its own.
+    cfg.TEST.VALIDATION_LOSS = False
     # "float16" or "bfloat16"; a CPU has bfloat16 only. Used where SOLVER.AMP.ENABLED is True.
     cfg.SOLVER.AMP.PRECISION = "float16"
 
@@ -163,6 +167,19 @@ def _add_averaging_keys(solver: CfgNode) -> None:
     solver.EMA.ENABLED = False
     # Share of the average that an iteration keeps.
     solver.EMA.DECAY = 0.9998
+
+
+def _add_early_stop_keys(solver: CfgNode) -> None:
+    # Ends a run, as if it were finished, where a score has ceased to improve.
+    solver.EARLY_STOP = CfgNode()
+    # Whether it does.
+    solver.EARLY_STOP.ENABLED = False
+    # The score, as metrics.json names it: "bbox/AP", "bbox/AP-CLASS", or "validation/total_loss",
+    # where less is better. With SOLVER.EMA it is the average's, which is then scored, too, at each
+    # evaluation; of several DATASETS.TEST the first one's.
+    solver.EARLY_STOP.METRIC = "bbox/AP"
+    # Evaluations without improvement after which the run ends.
+    solver.EARLY_STOP.PATIENCE = 5
 
 
 def _add_wandb_keys(cfg: CfgNode) -> None:

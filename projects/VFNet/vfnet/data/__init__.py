@@ -15,6 +15,7 @@ from .mapper import build_mapper
 from .stream import (
     build_test_loader,
     build_train_loader,
+    build_validation_loader,
     count_training_images,
     images_per_process,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "build_mapper",
     "build_test_loader",
     "build_train_loader",
+    "build_validation_loader",
     "check_datasets",
     "check_images",
     "check_own_data",

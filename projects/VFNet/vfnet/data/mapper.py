@@ -91,13 +91,16 @@ def _transformed_boxes(
 
 
 def build_mapper(
-    cfg: CfgNode, is_train: bool, resize: T.Augmentation | None = None
+    cfg: CfgNode,
+    is_train: bool,
+    resize: T.Augmentation | None = None,
+    keep_truth: bool = False,
 ) -> DatasetMapper:
     """Build the mapper that the config describes.
 
     Training images are cropped, resized, cut out and flipped, in this order; test images are
     resized. INPUT.RESIZE "pil" resizes as Detectron2 does, "cv2" as mmcv does; `resize`, as it is
-    given.
+    given. Test images have no ground truth unless `keep_truth`: then they have that of training.
 
     Raises:
         UserError: keys of INPUT that no augmentation can have.
@@ -109,6 +112,7 @@ def build_mapper(
     arguments = DatasetMapper.from_config(cfg, is_train)
     mapper = CheckedDatasetMapper(**{**arguments, "augmentations": augmentations})
     mapper.max_pixels = cfg.INPUT.MAX_PIXELS
+    mapper.is_train = is_train or keep_truth
     mapper.keep_crowd = cfg.INPUT.KEEP_CROWD
     return mapper
 

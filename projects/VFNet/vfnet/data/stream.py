@@ -26,7 +26,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
-from .checks.boxes import clean_boxes, describe_nothing, objects_of
+from .checks.boxes import clean_boxes, describe_nothing, inspect_boxes, objects_of
 from .mapper import build_mapper
 
 logger = logging.getLogger(__name__)
@@ -106,6 +106,28 @@ def build_test_loader(
     """
     mapper = build_mapper(cfg, is_train=False, resize=resize)
     return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+
+def build_validation_loader(
+    cfg: CfgNode, dataset_name: str
+) -> Iterable[list[dict[str, Any]]] | None:
+    """Build a test loader whose pictures have the ground truth that training would give them.
+
+    As in training, crowds and boxes without a pixel in the picture are no ground truth. One picture
+    a batch; each is on one process.
+
+    Returns:
+        None: the data set has no annotation.
+    """
+    records = get_detection_dataset_dicts(dataset_name, filter_empty=False)
+    if not any(record.get("annotations") for record in records):
+        return None
+    records = [{"annotations": [], **record} for record in records]
+    return build_detection_test_loader(
+        inspect_boxes(records)[0],  # what is wrong with them was said before the run
+        mapper=build_mapper(cfg, is_train=False, keep_truth=True),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
 
 
 def images_per_process(cfg: CfgNode) -> int:

@@ -151,7 +151,7 @@ class PublishAverage(HookBase):
         self,
         average: WeightAverage,
         checkpointer: VFNetCheckpointer,
-        score: Callable[[WeightAverage], dict],
+        score: Callable[[], dict],
         metric: str,
     ) -> None:
         """
@@ -175,7 +175,7 @@ class PublishAverage(HookBase):
         average.finish()
         self._checkpointer.save(f"model_{average.name}")
         raw = latest_score(storage, self._metric)
-        scores = flatten_results_dict(self._score(average))
+        scores = flatten_results_dict(self._score())
         named = {f"{average.name}/{name}": float(value) for name, value in scores.items()}
         storage.put_scalars(**named, smoothing_hint=False)
         logger.info(
@@ -186,6 +186,11 @@ class PublishAverage(HookBase):
     def _words(self, score: Any) -> str:
         name = "AP" if self._metric == "bbox/AP" else self._metric
         return "not scored" if score is None else f"{name} {score:.1f}"
+
+
+def named_scores(average: WeightAverage, score: Callable[[], dict]) -> dict[str, dict]:
+    """Score an average on the way, under its name; nothing where there is none yet."""
+    return {average.name: score()} if average.count else {}
 
 
 def check_averaging(cfg: CfgNode, model: nn.Module, weights: str, resuming: bool = False) -> None:

@@ -3,7 +3,7 @@
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.engine import hooks
@@ -16,16 +16,40 @@ from ..errors import UserError
 logger = logging.getLogger(__name__)
 
 
-def score_name(test_sets: Sequence[str]) -> str:
-    """Return under which name the AP of the first test set is stored."""
+def score_name(test_sets: Sequence[str], metric: str = "bbox/AP") -> str:
+    """Return under which name a score of the first test set is stored."""
     # Detectron2 nests the results of several sets by their names.
-    return f"{test_sets[0]}/bbox/AP" if len(set(test_sets)) > 1 else "bbox/AP"
+    return f"{test_sets[0]}/{metric}" if len(set(test_sets)) > 1 else metric
 
 
 def latest_score(storage: EventStorage, name: str) -> float | None:
     """Return a score if it was stored at this very iteration; None: there was none to store."""
     value, iteration = storage.latest().get(name, (None, None))
     return value if iteration == storage.iter else None
+
+
+class ScoredOnce:
+    """Scores of weights, computed anew only where the weights have changed.
+
+    A run that ends early has evaluated its last weights already.
+    """
+
+    def __init__(self, score: Callable[[], dict], updates: Callable[[], int]) -> None:
+        """
+        Args:
+            score: evaluates the weights, on all processes together.
+            updates: how often they have changed.
+        """
+        self._score = score
+        self._updates = updates
+        self._scored = -1
+        self._results: dict = {}
+
+    def __call__(self) -> dict:
+        updates = self._updates()
+        if updates != self._scored:
+            self._results, self._scored = self._score(), updates
+        return self._results
 
 
 class CatchUpEvaluation(hooks.EvalHook):

@@ -24,6 +24,7 @@ from ..utils.precision import autocast_type, slow_precision
 from ..utils.quiet import silent_logs
 from .accumulation import accumulation_steps, accumulation_warnings
 from .averaging import averaging_warnings, check_averaging
+from .early_stop import check_early_stop
 from .ignored_regions import check_ignored_regions, ignored_region_warnings
 from .resume import last_checkpoint_tag
 from .schedule_units import check_schedule_units
@@ -98,6 +99,7 @@ def check_run(
             as_view_detector(model)
         if training:
             check_averaging(cfg, model, weights, resuming)
+            check_early_stop(cfg)
             lines += accumulation_warnings(model, cfg.SOLVER.ACCUM_STEPS)
         # What the cycles of SWA average has been trained before.
         whole = resuming or not training or cfg.SOLVER.SWA.ENABLED

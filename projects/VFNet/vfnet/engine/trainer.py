@@ -5,12 +5,13 @@ import logging
 import os
 import sys
 import weakref
+from functools import partial
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from detectron2.utils.logger import setup_logger
@@ -25,19 +26,25 @@ from ..slicing import DetectorWithSlices
 from ..solver import build_lr_scheduler, build_optimizer, solver_values
 from ..utils.files import WriteError
 from .accumulation import accumulation_steps
-from .averaging import SWA, PublishAverage, WeightAverage, build_averages
-from .best import BestCheckpoint, CatchUpEvaluation, score_name
+from .averaging import SWA, PublishAverage, WeightAverage, build_averages, named_scores
+from .best import BestCheckpoint, CatchUpEvaluation, ScoredOnce, score_name
 from .determinism import use_deterministic_algorithms
 from .divergence import DivergenceWarning
+from .early_stop import EarlyStop, stored_metric
 from .failures import failures_in_one_line
 from .pictures import TestPictures, TrainingPictures, class_names_of_run
 from .progress_bar import ProgressBar
 from .resume import PictureStream, checkpoint_to_continue, overridden_keys
 from .schedule_units import in_iterations
 from .step import StepTrainer, autocast_precision
+from .validation import add_validation_losses
 from .writers import build_writers
 
 logger = logging.getLogger(__name__)
+
+
+class _Ended(BaseException):
+    """Raised instead of a step by a run that has ended early; no failure, so no `Exception`."""
 
 
 class Trainer(DefaultTrainer):
@@ -139,7 +146,23 @@ class Trainer(DefaultTrainer):
                 "training is finished, evaluating only"
             )
         with failures_in_one_line(self, self.cfg.OUTPUT_DIR):
-            return super().train()
+            try:
+                return super().train()
+            except _Ended:
+                return self._expected_results()
+
+    def _expected_results(self) -> dict | None:
+        """What a run returns whose last iteration is done; see `DefaultTrainer.train`."""
+        if not (self.cfg.TEST.EXPECTED_RESULTS and comm.is_main_process()):
+            return None
+        verify_results(self.cfg, self._last_eval_results)
+        return self._last_eval_results
+
+    def before_step(self) -> None:
+        """Begin a step, unless a hook has lowered `max_iter` to what is done."""
+        if self.iter >= self.max_iter:
+            raise _Ended
+        super().before_step()
 
     def after_train(self) -> None:
         """Run the hooks' last actions; after a failure, nothing is evaluated or averaged."""
@@ -163,7 +186,8 @@ class Trainer(DefaultTrainer):
         (place,) = [i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook)]
         after_evaluation: list[HookBase] = []
         if period > 0 and test_sets:
-            found[place] = CatchUpEvaluation(period, found[place]._func)
+            evaluate = ScoredOnce(found[place]._func, lambda: self.scheduler.last_epoch)
+            found[place] = CatchUpEvaluation(period, evaluate)
             after_evaluation.append(BestCheckpoint(period, self._file_apart(model), test_sets))
         if cfg.VIS_PERIOD and test_sets:
             # One process draws; the hook's barrier is for all.
@@ -173,10 +197,19 @@ class Trainer(DefaultTrainer):
             after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_TTA(cfg, model)))
         if cfg.TEST.SLICE.SIZE:
             after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_slices(cfg, model)))
-        for average in averages:
+        scores = {
+            average: ScoredOnce(partial(self._score, average), partial(getattr, average, "count"))
+            for average in averages
+        }
+        early = cfg.SOLVER.EARLY_STOP
+        if early.ENABLED:
+            for average, score in scores.items():
+                evaluate_average = partial(named_scores, average, score)
+                after_evaluation.append(CatchUpEvaluation(period, evaluate_average, False))
+            after_evaluation.append(EarlyStop(period, stored_metric(cfg), early.PATIENCE))
+        for average, score in scores.items():
             file = self._file_apart(average.averaged_model)
-            metric = score_name(test_sets)
-            after_evaluation.append(PublishAverage(average, file, self._score, metric))
+            after_evaluation.append(PublishAverage(average, file, score, score_name(test_sets)))
         found[place + 1 : place + 1] = after_evaluation
         if cfg.VIS_PERIOD:
             names = class_names_of_run(cfg)
@@ -221,12 +254,15 @@ class Trainer(DefaultTrainer):
 
         Batch norms that learn their statistics have others on every process, and the checkpoint has
         the first one's: all processes score with these. What has no value, as the AP of a class
-        without ground truth, is left out.
+        without ground truth, is left out. With TEST.VALIDATION_LOSS the results of a module have
+        its `validation_losses`, too.
         """
         if comm.get_world_size() > 1 and isinstance(model, torch.nn.Module):
             for buffer in model.buffers():
                 distributed.broadcast(buffer, src=0)
-        return drop_undefined(super().test(cfg, model, evaluators))
+        results = super().test(cfg, model, evaluators)
+        add_validation_losses(cfg, model, results)
+        return drop_undefined(results)
 
     @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: torch.nn.Module) -> dict:
@@ -253,9 +289,11 @@ class Trainer(DefaultTrainer):
     @classmethod
     def _test_apart(cls, cfg: CfgNode, model: torch.nn.Module, name: str) -> dict:
         """Score a model that takes images as they are read, with names of its own."""
+        cfg = without_resizing(cfg)
+        cfg.TEST.VALIDATION_LOSS = False  # that of the model itself is known
         folder = os.path.join(cfg.OUTPUT_DIR, f"inference_{name}")
         evaluators = [cls.build_evaluator(cfg, test_set, folder) for test_set in cfg.DATASETS.TEST]
-        results = cls.test(without_resizing(cfg), model, evaluators)
+        results = cls.test(cfg, model, evaluators)
         return {f"{task}_{name}": scores for task, scores in results.items()}
 
     # Where Detectron2's trainer looks for them.

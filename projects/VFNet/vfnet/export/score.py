@@ -91,6 +91,7 @@ def compare_scores(
         cfg.defrost()
         cfg.DATASETS.TEST, cfg.OUTPUT_DIR = (dataset,), folder
         cfg.TEST.AUG.ENABLED, cfg.TEST.SLICE.SIZE = False, 0
+        cfg.TEST.VALIDATION_LOSS = False
         check_scorable(exported, cfg)
         # pycocotools prints what it does.
         with contextlib.redirect_stdout(io.StringIO()):

@@ -57,6 +57,15 @@ def loss_names(metrics: Sequence[dict[str, float]]) -> list[str]:
     return [name for name in ("total_loss", *losses) if name in _names(metrics)]
 
 
+def validation_names(metrics: Sequence[dict[str, float]], loss: str) -> list[str]:
+    """Return the names under which a loss on test sets was written (TEST.VALIDATION_LOSS).
+
+    With several data sets their names begin with the data set's.
+    """
+    name = f"validation/{loss}"
+    return [found for found in _names(metrics) if found == name or found.endswith(f"/{name}")]
+
+
 def ap_names(metrics: Sequence[dict[str, float]], of_classes: bool) -> list[str]:
     """Return the names of the APs that were written: those of classes, or AP, AP50 and AP75.
 

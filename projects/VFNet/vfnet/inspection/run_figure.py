@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ..evaluation.precision_recall import ClassCurve
 from .figures import DPI, plain
-from .run import ap_names, loss_names, series, smooth
+from .run import ap_names, loss_names, series, smooth, validation_names
 
 PANEL_INCHES = (5.2, 4.0)
 MOST_CLASSES = 8  # that can be told apart
@@ -55,7 +55,11 @@ def _draw_losses(axes: Axes, metrics: Metrics) -> None:
         axes.plot(iterations, values, color=f"C{index}", alpha=0.25, linewidth=1)
         last = smooth(values)[-1]
         axes.plot(iterations, smooth(values), color=f"C{index}", label=f"{name}: {last:.3g}")
-    _finish(axes, "Training losses (pale: as written)", "iteration", "loss")
+        for written in validation_names(metrics, name):
+            iterations, values = series(metrics, written)
+            label = f"{plain(written)}: {values[-1]:.3g}"
+            axes.plot(iterations, values, ".--", color=f"C{index}", label=label)
+    _finish(axes, "Losses (pale: as written; dashed: on test pictures)", "iteration", "loss")
     axes.set_ylim(bottom=0)
 
 

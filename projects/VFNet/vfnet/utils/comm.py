@@ -1,6 +1,7 @@
 """What the processes of a job compute together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from detectron2.utils import comm
@@ -9,6 +10,22 @@ from torch import Tensor, distributed
 from ..errors import UserError
 
 T = TypeVar("T")
+
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it, means over processes are this process's own: nothing waits for another one.
+
+    For what every process computes by itself, and how often depends on its share of the data.
+    """
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 def check_on_all_processes(check: Callable[[], T], *, everywhere: bool = False) -> T | None:
@@ -61,9 +78,10 @@ def mean_over_processes(values: Tensor) -> Tensor:
     """The mean of a tensor over all processes; the tensor itself where there is one.
 
     Such as the number of positives, of which `modeling/losses/normalisers.py` makes normalisers.
+    See also `alone`.
     """
     world_size = comm.get_world_size()
-    if world_size == 1:
+    if world_size == 1 or _alone:
         return values
     values = values.clone()
     distributed.all_reduce(values)

@@ -1,4 +1,4 @@
-"""What nobody needs to read: some warnings of dependencies, and what is logged twice."""
+"""What nobody needs to read: some warnings, what is logged twice, tracebacks told in a line."""
 
 import contextlib
 import logging

@@ -48,7 +48,8 @@ class MovingAverage(nn.Module):
     """The average number of positives, those of the last batches most, as in Detectron2.
 
     Unlike there it is in checkpoints, so that a continued run goes on with it; one without it
-    leaves it as it is.
+    leaves it as it is. In eval mode it stands still, and losses are divided by the positives of
+    their own batch, which is what it is an average of.
     """
 
     average: Tensor
@@ -60,6 +61,8 @@ class MovingAverage(nn.Module):
 
     def forward(self, positives: Tensor) -> Tensor:
         """Take the positives (N,) of a batch into account, once -> the average, a scalar."""
+        if not self.training:
+            return positives.sum().clamp(min=1)
         return of_whole_batch(positives.sum(), self._update)
 
     def _update(self, positives: Tensor) -> Tensor:
