@@ -170,26 +170,3 @@ def test_without_evaluations_nothing_is_kept(tmp_path, scored, settings):
     scored(10.0)
     train_on(tiny_config(tmp_path, *settings), *BATCHES[:1])
     assert not (tmp_path / "model_best.pth").exists()
-
-
-@pytest.mark.parametrize("damage", ["cut", "flipped", "text", "no score"])
-def test_a_damaged_best_file_is_replaced_and_does_not_end_the_run(tmp_path, scored, caplog, damage):
-    scored(10.0, 30.0)
-    cfg = tiny_config(tmp_path, *EACH, *ONE_SET)
-    train_on(cfg, *BATCHES[:2])
-    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
-    path = tmp_path / "model_best.pth"
-    content = bytearray(path.read_bytes())
-    if damage == "cut":
-        path.write_bytes(content[: len(content) // 2])
-    elif damage == "flipped":
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-    elif damage == "text":
-        path.write_text("not a checkpoint")
-    else:
-        torch.save({"model": weights(tmp_path, "model_0000001")}, path)
-    scored(30.0, 20.0, 25.0)  # the weights that it goes on with first
-    continue_run(tmp_path, *EACH, *ONE_SET)
-    assert "model_best.pth" in caplog.text and "will take its place" in caplog.text
-    assert equal(weights(tmp_path, "model_best"), weights(tmp_path, "model_0000001"))

@@ -56,12 +56,6 @@ def test_a_full_disk_ends_two_processes_in_one_line(command, six_iterations, tmp
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_disk_with_two_kilobytes_left(command, tmp_path):
-    with full_disk(2000):
-        done = command("OUTPUT_DIR", tmp_path)
-    assert f"{tmp_path}" in one_error(done) and "cannot be written" in one_error(done)
-
-
 def test_a_moved_run_is_found_by_its_config(six_iterations, tmp_path):
     for name in ("last_checkpoint", "model_final.pth", "config.yaml"):
         shutil.copy(six_iterations / name, tmp_path)
