@@ -34,6 +34,7 @@ from .pictures import TestPictures, TrainingPictures, class_names_of_run
 from .progress_bar import ProgressBar
 from .resume import overridden_keys
 from .schedule_units import in_iterations
+from .skipped import SkippedReport
 from .step import StepTrainer, autocast_precision
 from .validation import add_validation_losses
 from .writers import build_writers
@@ -200,7 +201,7 @@ class Trainer(DefaultTrainer):
         on_terminal = comm.is_main_process() and sys.stdout.isatty()
         bar = [ProgressBar(lambda: self.epoch_length)] if on_terminal else []
         # The averages first, so that a checkpoint has the weights of its own iteration in them.
-        return [*bar, *averages, DivergenceWarning(), *found]
+        return [*bar, *averages, DivergenceWarning(), *found, SkippedReport()]
 
     def build_writers(self) -> list[EventWriter]:
         """What writes the storage's numbers and pictures: see `vfnet.engine.writers`."""
