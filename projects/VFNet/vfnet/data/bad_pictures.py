@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.config import CfgNode
+from torch.utils.data import DataLoader
 
 from ..errors import UserError
 from .checks.pictures import PictureError
@@ -67,6 +68,30 @@ class SkippingLoader:
                     self.skipped.add(sample)
             if usable := [sample for sample in batch if not isinstance(sample, PictureError)]:
                 yield usable
+
+
+@dataclass
+class RaisingLoader:
+    """Raise the errors that come in place of samples.
+
+    An error that a worker process raises arrives with its traceback as its message; one that it
+    hands over keeps the sentence that was written for the user.
+    """
+
+    num_records: int  # of the data set, as it is trained on
+    loader: DataLoader
+    skipped: SkippedPictures = field(default_factory=SkippedPictures)
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        for batch in self.loader:
+            for number, sample in enumerate(batch):
+                if isinstance(sample, UserError):
+                    raise sample
+                if isinstance(sample, Replaced):
+                    batch[number] = sample.sample
+                    for problem in sample.problems:
+                        self.skipped.add(problem)
+            yield batch
 
 
 def skips_bad_pictures(cfg: CfgNode) -> bool:

@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..errors import UserError
 from .bad_pictures import (
     ErrorAsSample,
+    RaisingLoader,
     Replaced,
-    SkippedPictures,
     SkippingLoader,
     skips_bad_pictures,
     substitutes,
@@ -81,7 +81,7 @@ def build_train_loader(
     dataset = SeededDataset(
         DatasetFromList(records, copy=False), build_mapper(cfg, is_train=True), seed, groups
     )
-    return _RaisingLoader(
+    return RaisingLoader(
         len(records),
         DataLoader(
             dataset,
@@ -210,7 +210,7 @@ class SeededDataset(Dataset):
         self.rank = comm.get_rank()
 
     def __getitem__(self, sample: Sample) -> Any:
-        """Return the mapped record, or the UserError that mapping it raised (`_RaisingLoader`)."""
+        """Return the mapped record, or the UserError that mapping it raised (`RaisingLoader`)."""
         index, number = sample
         entropy = (self.seed, self.rank, number)
         first = self._map(index, entropy)
@@ -250,30 +250,6 @@ def seeded_generators(entropy: tuple[int, ...]) -> Iterator[None]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-
-
-@dataclass
-class _RaisingLoader:
-    """Raise the errors that come in place of samples.
-
-    An error that a worker process raises arrives with its traceback as its message; one that it
-    hands over keeps the sentence that was written for the user.
-    """
-
-    num_records: int  # of the data set, as it is trained on
-    loader: DataLoader
-    skipped: SkippedPictures = field(default_factory=SkippedPictures)
-
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        for batch in self.loader:
-            for number, sample in enumerate(batch):
-                if isinstance(sample, UserError):
-                    raise sample
-                if isinstance(sample, Replaced):
-                    batch[number] = sample.sample
-                    for problem in sample.problems:
-                        self.skipped.add(problem)
-            yield batch
 
 
 def _usable_records(cfg: CfgNode, records: list[Record]) -> list[Record]:
