@@ -63,6 +63,7 @@ class Bench:
             self.optimizer,
             device_type=self.device_type,
             precision=self.precision,
+            accum_steps=workload.config().SOLVER.ACCUM_STEPS,
         )
 
     def _apply(self, variant: str) -> None:

@@ -17,6 +17,7 @@ from tests.engine.tiny_family import CONFIGS
 from vfnet import get_cfg
 from vfnet.engine import trial
 from vfnet.errors import UserError
+from vfnet.predictor import load_prediction_config
 
 # Seconds that a set-up, or a step with its evaluation, may take on a busy machine.
 LONGEST = 60
@@ -201,3 +202,8 @@ def test_a_norm_of_a_single_cell(set_up, train_net, norm, batch, smallest, refus
             set_up("vfnet", *pairs, *sizes)
     else:
         train_and_score(train_net, set_up("vfnet", *pairs, *sizes))
+
+
+def test_prediction_refuses_them_too():
+    with pytest.raises(UserError, match="MODEL.PIXEL_STD has to be a list"):
+        load_prediction_config(str(CONFIG), ["MODEL.PIXEL_STD", [None]])

@@ -45,6 +45,9 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     # True: empty boxes, boxes outside their image or sticking out of it, boxes that are no pixels
     # (0 to 1), and pictures with several records or both trained and tested on are errors.
     cfg.DATASETS.STRICT = False
+    # A picture that cannot be used: "error" ends the run; with "skip" another one is trained on in
+    # its place, and in an evaluation its objects count as missed.
+    cfg.DATASETS.ON_BAD_IMAGE = "error"
     # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with, and are tested
     # with where nobody sets this key. Detectron2's own DefaultPredictor always resizes with PIL.
     cfg.INPUT.RESIZE = UNCHOSEN_RESIZE

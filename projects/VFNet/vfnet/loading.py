@@ -22,7 +22,7 @@ from .data import publish_class_names, register_test_sets
 from .data.picture_input import check_pixels
 from .data.transforms.resize import build_resize
 from .data.transforms.views import build_resizes, without_resizing
-from .engine import choose_device, load_config, merge_overrides
+from .engine import check_values, choose_device, load_config, merge_overrides
 from .errors import UserError
 from .modeling.inference.test_time_augmentation import DetectorWithTTA
 from .utils.precision import slow_precision
@@ -54,6 +54,7 @@ def load_prediction_config(config_file: str, overrides: Sequence[Any] = ()) -> C
 
 def prepare_prediction(cfg: CfgNode) -> None:
     """Complete a config, not frozen, as `load_prediction_config` does with that of a file."""
+    check_values(cfg)
     if not detector_node(cfg).CLASS_NAMES:
         register_test_sets(cfg)
     publish_class_names(cfg)

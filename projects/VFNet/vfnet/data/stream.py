@@ -26,7 +26,16 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
+from .bad_pictures import (
+    ErrorAsSample,
+    RaisingLoader,
+    Replaced,
+    SkippingLoader,
+    skips_bad_pictures,
+    substitutes,
+)
 from .checks.boxes import clean_boxes, describe_nothing, inspect_boxes, objects_of
+from .checks.pictures import PictureError
 from .mapper import build_mapper
 
 logger = logging.getLogger(__name__)
@@ -68,10 +77,11 @@ def build_train_loader(
         _groups(cfg, records),
         start_iter,
     )
+    groups = _groups(cfg, records) if skips_bad_pictures(cfg) else None
     dataset = SeededDataset(
-        DatasetFromList(records, copy=False), build_mapper(cfg, is_train=True), seed
+        DatasetFromList(records, copy=False), build_mapper(cfg, is_train=True), seed, groups
     )
-    return _RaisingLoader(
+    return RaisingLoader(
         len(records),
         DataLoader(
             dataset,
@@ -105,7 +115,11 @@ def build_test_loader(
     `resize`: instead of what INPUT says.
     """
     mapper = build_mapper(cfg, is_train=False, resize=resize)
-    return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+    if not skips_bad_pictures(cfg):
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+    return SkippingLoader(
+        build_detection_test_loader(cfg, dataset_name, mapper=ErrorAsSample(mapper))
+    )
 
 
 def build_validation_loader(
@@ -123,11 +137,14 @@ def build_validation_loader(
     if not any(record.get("annotations") for record in records):
         return None
     records = [{"annotations": [], **record} for record in records]
-    return build_detection_test_loader(
+    mapper = build_mapper(cfg, is_train=False, keep_truth=True)
+    skips = skips_bad_pictures(cfg)
+    loader = build_detection_test_loader(
         inspect_boxes(records)[0],  # what is wrong with them was said before the run
-        mapper=build_mapper(cfg, is_train=False, keep_truth=True),
+        mapper=ErrorAsSample(mapper) if skips else mapper,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
+    return SkippingLoader(loader) if skips else loader
 
 
 def images_per_process(cfg: CfgNode) -> int:
@@ -172,11 +189,20 @@ class TrainingBatches:
 
 
 class SeededDataset(Dataset):
-    """Mapped records whose random draws follow from (seed, rank, number of the sample)."""
+    """Mapped records whose random draws follow from (seed, rank, number of the sample).
+
+    Where `groups`, of each record, are given, a picture that cannot be used is replaced by the
+    first usable of its `substitutes`, which follow from the same numbers.
+    """
 
     def __init__(
-        self, records: Sequence[Record], mapper: Callable[[Record], dict], seed: int
+        self,
+        records: Sequence[Record],
+        mapper: Callable[[Record], dict],
+        seed: int,
+        groups: Sequence[int] | None = None,
     ) -> None:
+        self.groups = groups
         self.records = records
         self.mapper = mapper
         self.seed = seed
@@ -184,9 +210,22 @@ class SeededDataset(Dataset):
         self.rank = comm.get_rank()
 
     def __getitem__(self, sample: Sample) -> Any:
-        """Return the mapped record, or the UserError that mapping it raised (`_RaisingLoader`)."""
+        """Return the mapped record, or the UserError that mapping it raised (`RaisingLoader`)."""
         index, number = sample
-        with seeded_generators((self.seed, self.rank, number)):
+        entropy = (self.seed, self.rank, number)
+        first = self._map(index, entropy)
+        if self.groups is None or not isinstance(first, PictureError):
+            return first
+        problems = [first]
+        for attempt, other in enumerate(substitutes(index, self.groups, entropy), start=1):
+            found = self._map(other, (*entropy, attempt))
+            if not isinstance(found, PictureError):
+                return found if isinstance(found, UserError) else Replaced(found, problems)
+            problems.append(found)
+        return UserError(f"no picture of DATASETS.TRAIN can be used; the first: {first}")
+
+    def _map(self, index: int, entropy: tuple[int, ...]) -> Any:
+        with seeded_generators(entropy):
             try:
                 return self.mapper(self.records[index])
             except UserError as error:
@@ -211,25 +250,6 @@ def seeded_generators(entropy: tuple[int, ...]) -> Iterator[None]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-
-
-@dataclass
-class _RaisingLoader:
-    """Raise the errors that come in place of samples.
-
-    An error that a worker process raises arrives with its traceback as its message; one that it
-    hands over keeps the sentence that was written for the user.
-    """
-
-    num_records: int  # of the data set, as it is trained on
-    loader: DataLoader
-
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        for batch in self.loader:
-            for sample in batch:
-                if isinstance(sample, UserError):
-                    raise sample
-            yield batch
 
 
 def _usable_records(cfg: CfgNode, records: list[Record]) -> list[Record]:

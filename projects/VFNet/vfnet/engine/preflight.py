@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ..checkpoint import VFNetCheckpointer, weights_mismatches
 from ..config import detector_key, detector_node, inference_precision
 from ..data import build_mapper, build_train_loader, check_own_data, repairs_of
+from ..data.bad_pictures import skips_bad_pictures
 from ..data.checks.coco_json import is_number
 from ..errors import UserError
 from ..modeling.inference.views import as_view_detector
@@ -224,6 +225,7 @@ def _check_own_data(cfg: CfgNode, dataset_names: Sequence[str], training: bool) 
         cfg.DATASETS.TEST,
         cfg.TEST.DETECTIONS_PER_IMAGE,
         cfg.DATASETS.STRICT,
+        skips_bad_pictures(cfg),
     )
     if training and any(name in loaded for name in cfg.DATASETS.TRAIN):
         records = chain.from_iterable(

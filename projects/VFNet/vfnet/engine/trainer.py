@@ -36,6 +36,7 @@ from .pictures import TestPictures, TrainingPictures, class_names_of_run
 from .progress_bar import ProgressBar
 from .resume import PictureStream, checkpoint_to_continue, overridden_keys
 from .schedule_units import in_iterations
+from .skipped import SkippedReport
 from .step import StepTrainer, autocast_precision
 from .validation import add_validation_losses
 from .writers import build_writers
@@ -219,7 +220,7 @@ class Trainer(DefaultTrainer):
         bar = [ProgressBar(lambda: self.epoch_length)] if on_terminal else []
         # The averages first, so that a checkpoint has the weights of its own iteration in them.
         stream = PictureStream(cfg.SOLVER.IMS_PER_BATCH)
-        return [*bar, *averages, stream, DivergenceWarning(), *found]
+        return [*bar, *averages, stream, DivergenceWarning(), *found, SkippedReport()]
 
     def build_writers(self) -> list[EventWriter]:
         """What writes the storage's numbers and pictures: see `vfnet.engine.writers`."""

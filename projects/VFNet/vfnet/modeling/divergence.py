@@ -20,9 +20,7 @@ MISSED_SHARE = "positives_without_overlap"
 
 @torch.no_grad()
 def divergence_signs(raw: Sequence[Tensor], ious: Tensor) -> dict[str, Tensor]:
-    """The signs in a batch of this process, as 0-dim tensors by name.
-
-    Of a batch in parts, the share is that of all, and the largest output that of this part.
+    """The signs in a batch of this process, all of its parts, as 0-dim tensors by name.
 
     Args:
         raw: what the layers of boxes gave, before it is scaled, bounded or decoded; of any shapes.
@@ -30,4 +28,5 @@ def divergence_signs(raw: Sequence[Tensor], ious: Tensor) -> dict[str, Tensor]:
     """
     largest = [torch.linalg.vector_norm(x.float(), ord=float("inf")) for x in raw]
     missed, number = of_whole_batch((ious < MISSED_BELOW).sum()), of_whole_batch(len(ious))
-    return {LARGEST_RAW: torch.stack(largest).amax(), MISSED_SHARE: missed / max(number, 1)}
+    whole = of_whole_batch(torch.stack(largest).amax(), combine=torch.maximum)
+    return {LARGEST_RAW: whole, MISSED_SHARE: missed / max(number, 1)}

@@ -8,6 +8,7 @@ through `of_whole_batch`; without parts, these functions return what they are gi
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import add
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -43,14 +44,16 @@ class WholeBatch:
         finally:
             _current = None
 
-    def sum(self, value: Any, finish: Callable[[Any], Any]) -> Any:
+    def sum(
+        self, value: Any, finish: Callable[[Any], Any], combine: Callable[[Any, Any], Any]
+    ) -> Any:
         """See `of_whole_batch`."""
         place, self._asked = self._asked, self._asked + 1
         if self._counting:
             if place == len(self._sums):
                 self._sums.append(value)
             else:
-                self._sums[place] = self._sums[place] + value
+                self._sums[place] = combine(self._sums[place], value)
             return value
         if place == len(self._results):
             self._results.append(finish(self._sums[place]))
@@ -68,19 +71,24 @@ class WholeBatch:
 _current: WholeBatch | None = None
 
 
-def of_whole_batch(value: Sum, finish: Callable[[Sum], Result] | None = None) -> Any:
+def of_whole_batch(
+    value: Sum,
+    finish: Callable[[Sum], Result] | None = None,
+    combine: Callable[[Sum, Sum], Sum] = add,
+) -> Any:
     """A sum over the pictures of the whole batch, of this process.
 
     Args:
         value: the sum over the pictures that the model was given.
         finish: what is made of the whole sum, once a step, such as the mean over all processes.
+        combine: of two parts' values that of both, where it is no sum.
 
     Returns:
         what `finish` makes of it, the sum itself without one. While parts are counted, `value`.
     """
     if finish is None:
         finish = _itself
-    return finish(value) if _current is None else _current.sum(value, finish)
+    return finish(value) if _current is None else _current.sum(value, finish, combine)
 
 
 def of_first_part(value: Tensor) -> Tensor:
