@@ -10,6 +10,7 @@
 import argparse
 import itertools
 import logging
+import os
 import sys
 
 # Before detectron2, whose import would warn.
@@ -31,22 +32,27 @@ from vfnet.data import (
 from vfnet.data.transforms.views import build_resizes
 from vfnet.engine import (
     Trainer,
+    check_not_moved,
     check_run,
     check_values,
     checkpoint_to_continue,
     choose_device,
+    clean,
     config_warnings,
     datasets_of_run,
     group_timeout,
     in_iterations,
     launch,
     load_config,
+    log_on_full_disks,
     make_deterministic,
+    only_run_in,
 )
 from vfnet.errors import UserError
 from vfnet.export.exported import is_exported, load_exported
 from vfnet.export.score import check_scorable, score_exported
-from vfnet.utils.comm import check_on_all_processes
+from vfnet.utils.comm import check_on_all_processes, on_main_process
+from vfnet.utils.files import writing
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -102,14 +108,14 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
     training = not args.eval_only
     names = datasets_of_run(cfg, training)
+    last = find_last(cfg, args) if args.resume else ""
 
-    def prepare() -> tuple[str, str]:
+    def prepare() -> str:
         (register_coco_format if training else register_test_sets)(cfg)
         publish_class_names(cfg)
         check_datasets(names)
-        last = args.resume and checkpoint_to_continue(cfg.OUTPUT_DIR, required=args.resume_required)
         # A checkpoint of this run is tested with the resizing that it was trained with.
-        return last or "", "" if training or last else take_resize(cfg)
+        return "" if training or last else take_resize(cfg)
 
     def check() -> list[str]:
         if cfg.TEST.AUG.ENABLED:
@@ -122,20 +128,37 @@ def setup(args: argparse.Namespace) -> CfgNode:
         return [*lines, training_resize(cfg) if training and not last else resize]
 
     # Each process has catalogs of its own, and each machine its own files.
-    last, resize = check_on_all_processes(prepare, everywhere=True) or ("", "")
+    resize = check_on_all_processes(prepare, everywhere=True) or ""
     said: list[str] = []
     if training:
         cfg, said = in_iterations(cfg)
         said += make_deterministic(cfg, resuming=bool(last))
     cfg.freeze()
     found = [line for line in check_on_all_processes(check) or [] if line]
-    default_setup(cfg, args)
-    logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vfnet")
+    with writing(os.path.join(cfg.OUTPUT_DIR, "config.yaml")):
+        default_setup(cfg, args)
+        logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vfnet")
+    log_on_full_disks()
     for line in said:
         logger.info(line)
     for line in [*config_warnings(cfg, training), *found]:
         logger.warning(line)
     return cfg
+
+
+def find_last(cfg: CfgNode, args: argparse.Namespace) -> str:
+    """Return the path of the checkpoint that `--resume` goes on with, "" for none.
+
+    What it passes over is said when the run itself loads.
+
+    Raises:
+        UserError: see `checkpoint_to_continue`; or the run was moved, as its config does not know.
+    """
+    if "OUTPUT_DIR" not in args.opts:
+        on_main_process(lambda: check_not_moved(args.config_file, cfg.OUTPUT_DIR))
+    return checkpoint_to_continue(
+        cfg.OUTPUT_DIR, required=args.resume_required, warn=lambda line: None
+    )
 
 
 def check_file(cfg: CfgNode, file: str, training: bool) -> None:
@@ -159,26 +182,24 @@ def evaluate(cfg: CfgNode, resume: bool) -> dict:
     also on slices of the pictures ("bbox_slices"). In place of weights, MODEL.WEIGHTS may name an
     exported file.
     """
-    if is_exported(cfg.MODEL.WEIGHTS) and not (
-        resume and checkpoint_to_continue(cfg.OUTPUT_DIR, required=False)
-    ):
+    last = checkpoint_to_continue(cfg.OUTPUT_DIR, required=False) if resume else ""
+    if is_exported(cfg.MODEL.WEIGHTS) and not last:
         results = score_exported(cfg, load_exported(cfg.MODEL.WEIGHTS))
     else:
-        results = evaluate_weights(cfg, resume)
+        results = evaluate_weights(cfg, last or cfg.MODEL.WEIGHTS)
     if comm.is_main_process():
         verify_results(cfg, results)
     return results
 
 
-def evaluate_weights(cfg: CfgNode, resume: bool) -> dict:
-    """Score MODEL.WEIGHTS, or the last checkpoint; see `evaluate`."""
+def evaluate_weights(cfg: CfgNode, weights: str) -> dict:
+    """Score a checkpoint; see `evaluate`."""
     model = Trainer.build_model(cfg)
-    checkpointer = VFNetCheckpointer(model, save_dir=cfg.OUTPUT_DIR, whole_detector=True)
-    if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
+    if not weights:
         logging.getLogger("vfnet").warning(
             "evaluating random weights: MODEL.WEIGHTS is empty; set it, or give --resume"
         )
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    VFNetCheckpointer(model, whole_detector=True).load(weights)
     results = Trainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results.update(Trainer.test_with_TTA(cfg, model))
@@ -189,12 +210,14 @@ def evaluate_weights(cfg: CfgNode, resume: bool) -> dict:
 
 def main(args: argparse.Namespace) -> dict | None:
     """Train or evaluate, on each process of the job."""
-    cfg = setup(args)
     if args.eval_only:
-        return evaluate(cfg, args.resume)
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
+        return evaluate(setup(args), args.resume)
+    with only_run_in(load_config(args.config_file, args.opts, args.override).OUTPUT_DIR):
+        cfg = setup(args)
+        clean(cfg.OUTPUT_DIR)
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        return trainer.train()
 
 
 def invoke_main() -> None:

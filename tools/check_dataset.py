@@ -28,6 +28,7 @@ from vfnet.data import register_coco_format, repairs_of
 from vfnet.data.checks.survey import Boxes, Survey, survey
 from vfnet.engine import load_config
 from vfnet.errors import UserError
+from vfnet.inspection.advice import recommend, shares_without_location
 from vfnet.inspection.figures import write_figure
 from vfnet.inspection.sizes_figure import draw_sizes
 from vfnet.inspection.unlearned import LearnedBoxes, assign_boxes
@@ -107,12 +108,27 @@ def describe_unlearned(assignments: Sequence[LearnedBoxes]) -> list[str]:
     return [
         f"{(~item.is_learned).sum()} of {len(item.is_learned)} objects ({100 * share:.1f} %) have "
         f"no location that learns them{at(item)} (INPUT.MIN_SIZE_TRAIN), half of them below "
-        f"{np.median(item.sides[~item.is_learned]):.0f} px there: enlarge the pictures, or cut "
-        "them into slices"
+        f"{np.median(item.sides[~item.is_learned]):.0f} px there: see the advice"
         for item in assignments
         for share in [(~item.is_learned).mean() if len(item.is_learned) else 0.0]
         if share > UNLEARNED
     ]
+
+
+def advise(cfg: CfgNode, found: Survey) -> None:
+    """Print what would give more objects a location, tried on them, and what to do."""
+    shares = shares_without_location(cfg, found.records)
+    rows = [
+        [name, *(f"{100 * share:.1f} %" for _, share in of_sizes)]
+        for name, of_sizes in shares.items()
+    ]
+    sizes = next(iter(shares.values()))
+    headers = [
+        "without a location",
+        *(f"at {edge}" if edge else "as they are" for edge, _ in sizes),
+    ]
+    print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True), end="\n\n")
+    print(f"advice: {recommend(shares)}", end="\n\n")
 
 
 def print_survey(found: Survey, names: Sequence[str], assignments: Sequence[LearnedBoxes]) -> None:
@@ -135,11 +151,14 @@ def main(args: argparse.Namespace) -> int:
             assignments = assign_boxes(cfg, found.records)
         except UserError as error:
             warnings.append(f"boxes without a location are not counted: {error}")
-    warnings += describe_unlearned(assignments)
+    unlearned = describe_unlearned(assignments)
+    warnings += unlearned
     empty = [name for number, name in enumerate(names) if number not in found.boxes.classes]
     if empty and len(found.boxes.classes):
         warnings.append(f"{len(empty)} classes have no object: {', '.join(empty[:10])}")
     print_survey(found, names, assignments)
+    if unlearned:
+        advise(cfg, found)
     if args.picture and len(found.boxes.classes):
         write_figure(args.picture, draw_sizes(found.boxes, names, len(records)))
         print(f"sizes: {args.picture}")

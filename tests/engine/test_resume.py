@@ -13,13 +13,6 @@ from vfnet.errors import UserError
 from .tiny import GivenBatches, picture, tiny_config, train_on
 
 
-def test_the_checkpoint_named_last_is_continued(tmp_path):
-    (tmp_path / "last_checkpoint").write_text("model_0000002.pth\n")
-    (tmp_path / "model_0000002.pth").touch()
-    path = checkpoint_to_continue(str(tmp_path), required=True)
-    assert path == str(tmp_path / "model_0000002.pth")
-
-
 def test_nothing_to_continue(tmp_path):
     assert checkpoint_to_continue(str(tmp_path), required=False) == ""
     with pytest.raises(UserError, match="--resume auto"):

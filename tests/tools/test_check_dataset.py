@@ -133,6 +133,12 @@ def test_objects_without_a_location_are_counted_at_the_sizes_of_the_config(run, 
     status, text = run(file, "--opts", "INPUT.MIN_SIZE_TRAIN", "(240,)")
     assert status == 0 and rows(text)["0 to 8 px"] == ["1", "100.0 %"]
     assert "warning: 1 of 4 objects (25.0 %) have no location that learns them at 240" in text
+    # Its finest level has the stride 8; the box holds (12, 12), and twice as large (24, 24).
+    assert rows(text)["as configured"] == ["25.0 %"] == rows(text)["ANCHOR_SCALE 4.0"]
+    for remedy in ("ATSS_FALLBACK True", "a level P2 (configs/override/p2.yaml)"):
+        assert rows(text)[remedy] == ["0.0 %"]
+    assert rows(text)["pictures, or slices of them, twice as large"] == ["0.0 %"]
+    assert "advice: a level P2 (configs/override/p2.yaml) leaves 0.0 % without" in text
     status, text = run(
         file, *("--opts", "INPUT.MIN_SIZE_TRAIN", "(240,480)", "INPUT.MAX_SIZE_TRAIN", 999)
     )

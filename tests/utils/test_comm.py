@@ -4,7 +4,7 @@ import pytest
 from detectron2.utils import comm
 
 from vfnet.errors import UserError
-from vfnet.utils.comm import check_on_all_processes
+from vfnet.utils.comm import check_on_all_processes, on_main_process
 
 
 def test_a_failed_check_fails_with_its_message():
@@ -38,3 +38,16 @@ def test_what_every_process_has_to_do_fails_on_all(second_of_two):
     with pytest.raises(UserError, match="^own.json is not there$"):
         check_on_all_processes(check, everywhere=True)
     assert second_of_two == [None, "own.json is not there"]
+
+
+def test_the_first_process_decides_for_all(monkeypatch):
+    assert on_main_process(lambda: 3) == 3
+    with pytest.raises(UserError, match="^locked$"):
+        on_main_process(lambda: (_ for _ in ()).throw(UserError("locked")))
+    # This process is the second one.
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    monkeypatch.setattr(comm, "all_gather", lambda own: [("model.pth", None), own])
+    assert on_main_process(lambda: pytest.fail("called")) == "model.pth"
+    monkeypatch.setattr(comm, "all_gather", lambda own: [(None, "none is whole"), own])
+    with pytest.raises(UserError, match="^none is whole$"):
+        on_main_process(lambda: pytest.fail("called"))

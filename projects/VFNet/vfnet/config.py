@@ -53,6 +53,9 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     # Seconds that one waits for the others before it ends, Detectron2's by default: longer than
     # DATALOADER.TIMEOUT, and than the first process alone takes to score an evaluation.
     cfg.DISTRIBUTED.TIMEOUT = 1800
+    # A picture that cannot be used: "error" ends the run; with "skip" another one is trained on in
+    # its place, and in an evaluation its objects count as missed.
+    cfg.DATASETS.ON_BAD_IMAGE = "error"
     # "pil", or "cv2" with mmcv's rounding: what converted weights were trained with, and are tested
     # with where nobody sets this key. Detectron2's own DefaultPredictor always resizes with PIL.
     cfg.INPUT.RESIZE = UNCHOSEN_RESIZE

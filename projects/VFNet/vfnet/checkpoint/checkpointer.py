@@ -14,7 +14,9 @@ from torch import nn
 
 from ..errors import UserError
 from ..utils.files import write_aside
+from ..utils.text import listed
 from .array_file import read_arrays
+from .finite import non_finite
 from .fit import (
     backbone_prefix,
     count_classes,
@@ -26,13 +28,17 @@ from .fit import (
 from .safetensors_file import SUFFIX, write_safetensors
 from .tensor_file import read_checkpoint
 
+# What optimizers, schedules and hooks raise where they are given the state of others.
+_OF_OTHERS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+
 
 class VFNetCheckpointer(DetectionCheckpointer):
     """A `DetectionCheckpointer` for training runs and demos.
 
     It differs in four ways: no file is executed (torch's are read with `weights_only=True`); a
     detector must fit the model in every name and shape, its class layer's number of classes apart,
-    else nothing is loaded; bad files raise `UserError`; and files are written aside and renamed.
+    else nothing is loaded; bad files raise `UserError`, and so do weights that are not finite; and
+    files are written aside and renamed.
 
     Args:
         model: the detector.
@@ -68,17 +74,34 @@ class VFNetCheckpointer(DetectionCheckpointer):
         """Load from a path or URL, as `DetectionCheckpointer.load`; an empty path loads nothing.
 
         Raises:
-            UserError: the file is missing or unreadable, or is a checkpoint of another model (or
-                no whole detector, if that is asked for); the model is then as it was.
+            UserError: the file is missing or unreadable, has weights that are NaN or infinite, or
+                is a checkpoint of another model (or no whole detector, if that is asked for); the
+                model is then as it was. Or the state of a checkpointable is another one's.
         """
         if path:
             self._require_file(path)
         self._path = path  # for messages
         try:
-            return super().load(path, checkpointables=checkpointables)
+            rest = super().load(path, checkpointables=[])
         finally:
             # Detectron2 resets this only after a load that succeeds, and then refuses the next.
             self._parsed_url_during_load = None
+        for key in self.checkpointables if checkpointables is None else checkpointables:
+            if key in rest:
+                self._load_state(key, rest.pop(key))
+        return rest
+
+    def _load_state(self, key: str, state: Any) -> None:
+        self.logger.info(f"Loading {key} from {self._path} ...")
+        try:
+            self.checkpointables[key].load_state_dict(state)
+        except _OF_OTHERS as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"{self._path} holds the state of another run, with which this one cannot go on "
+                f"({type(error).__name__}: {error}): continue with the config that it began with"
+            ) from error
 
     def check(self, path: str) -> None:
         """Find out whether `load` would take a file, and load nothing.
@@ -175,6 +198,11 @@ class VFNetCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         allowed = self._fit(checkpoint)
+        if names := list(non_finite(checkpoint["model"])):
+            raise UserError(
+                f"{self._path} holds weights that are NaN or infinite, in {listed(names)}; nothing "
+                "was loaded. Take a checkpoint from before they became so"
+            )
         if self._only_check:
             return None
         incompatible = super()._load_model(checkpoint)

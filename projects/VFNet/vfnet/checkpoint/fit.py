@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from ..utils.text import listed
+
 # What a detector has beside its backbone.
 _HEADS = ("head.", "proposal_generator.", "roi_heads.")
 # The layers that depend on the number of classes: of locations, of RetinaNet's anchors (the classes
@@ -130,14 +132,9 @@ def differences(
     if not weights:
         problems.append("It holds no weights")
     if missing:
-        problems.append(f"Missing in the file: {_listed(missing)}")
+        problems.append(f"Missing in the file: {listed(missing)}")
     if unexpected:
-        problems.append(f"Not in the model: {_listed(unexpected)}")
+        problems.append(f"Not in the model: {listed(unexpected)}")
     if shapes:
-        problems.append(f"Of another shape: {_listed(shapes)}")
+        problems.append(f"Of another shape: {listed(shapes)}")
     return problems
-
-
-def _listed(names: list[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

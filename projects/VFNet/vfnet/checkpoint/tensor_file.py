@@ -37,7 +37,8 @@ def read_checkpoint(
         The dict, its tensors on the CPU. Foreign objects, if any, are `Placeholder`s.
 
     Raises:
-        UserError: the file is missing, truncated, or holds something else.
+        UserError: the file is missing, truncated, changed by as little as a bit (of a zip file), or
+            holds something else.
     """
     file = os.fspath(path)
     if not os.path.isfile(file):
@@ -135,11 +136,20 @@ def _load(file: str, refuse_foreign: bool, mmap: bool) -> Any:
 
 
 def _check_archive(file: str) -> None:
-    """Refuse what torch.save does not write: TorchScript, which torch would execute, and bombs."""
+    """Refuse what torch.save does not write: TorchScript, which torch would execute, and bombs.
+
+    And what it did write, where a bit has changed since: a zip file has the CRC-32 of every record,
+    which torch does not look at.
+    """
     with zipfile.ZipFile(file) as archive:
-        packed = [info.filename for info in archive.infolist() if info.compress_type]
-    if packed:
-        raise pickle.UnpicklingError(f"{packed[0]} is compressed, which torch.save does not")
+        records = archive.infolist()
+        packed = [info.filename for info in records if info.compress_type]
+        if packed:
+            raise pickle.UnpicklingError(f"{packed[0]} is compressed, which torch.save does not")
+        # All are 0 where `torch.utils.serialization.config.save.compute_crc32` was off.
+        damaged = archive.testzip() if any(info.CRC for info in records) else None
+    if damaged:
+        raise pickle.UnpicklingError(f"the checksum of {damaged} differs from its content")
     # By torch's own eyes. That it cannot list the names of every protocol is no matter here.
     with contextlib.suppress(pickle.UnpicklingError):
         torch.serialization.get_unsafe_globals_in_checkpoint(file)

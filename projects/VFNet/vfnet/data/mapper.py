@@ -14,7 +14,7 @@ from detectron2.structures import Boxes
 
 from ..errors import UserError
 from .checks.boxes import is_crowd
-from .checks.pictures import DECODE_ERRORS, limit_pixels, open_picture
+from .checks.pictures import DECODE_ERRORS, PictureError, limit_pixels, open_picture
 from .transforms.crop import build_crop
 from .transforms.cutout import build_cutout
 from .transforms.planes import as_planes
@@ -47,11 +47,12 @@ class CheckedDatasetMapper(DatasetMapper):
         except UserError:
             raise
         except SizeMismatchError as error:
-            raise UserError(str(error)) from error
+            raise PictureError("of another size", str(error)) from error
         except DECODE_ERRORS as error:
-            raise UserError(
+            raise PictureError(
+                "unreadable",
                 f"{dataset_dict['file_name']} cannot be decoded ({error}). Fix the file, or take "
-                "the image out of the data set"
+                "the image out of the data set",
             ) from error
 
     def _transform_annotations(

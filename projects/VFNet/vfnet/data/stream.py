@@ -26,7 +26,16 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
+from .bad_pictures import (
+    ErrorAsSample,
+    RaisingLoader,
+    Replaced,
+    SkippingLoader,
+    skips_bad_pictures,
+    substitutes,
+)
 from .checks.boxes import clean_boxes, describe_nothing, inspect_boxes, objects_of
+from .checks.pictures import PictureError
 from .mapper import build_mapper
 from .workers import WatchedLoader, loader_timeout
 
@@ -70,8 +79,9 @@ def build_train_loader(
         _groups(cfg, records),
         start_iter,
     )
+    groups = _groups(cfg, records) if skips_bad_pictures(cfg) else None
     dataset = SeededDataset(
-        DatasetFromList(records, copy=False), build_mapper(cfg, is_train=True), seed
+        DatasetFromList(records, copy=False), build_mapper(cfg, is_train=True), seed, groups
     )
     loader = DataLoader(
         dataset,
@@ -85,7 +95,7 @@ def build_train_loader(
         # loader at another time.
         generator=torch.Generator(),
     )
-    return _RaisingLoader(len(records), WatchedLoader(loader))
+    return RaisingLoader(len(records), WatchedLoader(loader))
 
 
 def count_training_images(cfg: CfgNode) -> int:
@@ -105,10 +115,8 @@ def build_test_loader(
 
     `resize`: instead of what INPUT says. Errors: see `WatchedLoader`.
     """
-    mapper = build_mapper(cfg, is_train=False, resize=resize)
-    loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
-    loader.timeout = loader_timeout(cfg)
-    return WatchedLoader(loader)
+    records = get_detection_dataset_dicts(dataset_name, filter_empty=False)
+    return _in_order(cfg, records, build_mapper(cfg, is_train=False, resize=resize))
 
 
 def build_validation_loader(
@@ -126,11 +134,24 @@ def build_validation_loader(
     if not any(record.get("annotations") for record in records):
         return None
     records = [{"annotations": [], **record} for record in records]
-    return build_detection_test_loader(
-        inspect_boxes(records)[0],  # what is wrong with them was said before the run
-        mapper=build_mapper(cfg, is_train=False, keep_truth=True),
+    # What is wrong with the boxes was said before the run.
+    boxes_inside, _ = inspect_boxes(records)
+    return _in_order(cfg, boxes_inside, build_mapper(cfg, is_train=False, keep_truth=True))
+
+
+def _in_order(
+    cfg: CfgNode, records: list[Record], mapper: Callable[[Record], dict]
+) -> Iterable[list[dict[str, Any]]]:
+    """Detectron2's test loader, a picture at a time, each on one process."""
+    skips = skips_bad_pictures(cfg)
+    loader = build_detection_test_loader(
+        records,
+        mapper=ErrorAsSample(mapper) if skips else mapper,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
+    loader.timeout = loader_timeout(cfg)
+    watched = WatchedLoader(loader)
+    return SkippingLoader(watched) if skips else watched
 
 
 def images_per_process(cfg: CfgNode) -> int:
@@ -175,11 +196,20 @@ class TrainingBatches:
 
 
 class SeededDataset(Dataset):
-    """Mapped records whose random draws follow from (seed, rank, number of the sample)."""
+    """Mapped records whose random draws follow from (seed, rank, number of the sample).
+
+    Where `groups`, of each record, are given, a picture that cannot be used is replaced by the
+    first usable of its `substitutes`, which follow from the same numbers.
+    """
 
     def __init__(
-        self, records: Sequence[Record], mapper: Callable[[Record], dict], seed: int
+        self,
+        records: Sequence[Record],
+        mapper: Callable[[Record], dict],
+        seed: int,
+        groups: Sequence[int] | None = None,
     ) -> None:
+        self.groups = groups
         self.records = records
         self.mapper = mapper
         self.seed = seed
@@ -187,9 +217,22 @@ class SeededDataset(Dataset):
         self.rank = comm.get_rank()
 
     def __getitem__(self, sample: Sample) -> Any:
-        """Return the mapped record, or the UserError that mapping it raised (`_RaisingLoader`)."""
+        """Return the mapped record, or the UserError that mapping it raised (`RaisingLoader`)."""
         index, number = sample
-        with seeded_generators((self.seed, self.rank, number)):
+        entropy = (self.seed, self.rank, number)
+        first = self._map(index, entropy)
+        if self.groups is None or not isinstance(first, PictureError):
+            return first
+        problems = [first]
+        for attempt, other in enumerate(substitutes(index, self.groups, entropy), start=1):
+            found = self._map(other, (*entropy, attempt))
+            if not isinstance(found, PictureError):
+                return found if isinstance(found, UserError) else Replaced(found, problems)
+            problems.append(found)
+        return UserError(f"no picture of DATASETS.TRAIN can be used; the first: {first}")
+
+    def _map(self, index: int, entropy: tuple[int, ...]) -> Any:
+        with seeded_generators(entropy):
             try:
                 return self.mapper(self.records[index])
             except UserError as error:
@@ -214,25 +257,6 @@ def seeded_generators(entropy: tuple[int, ...]) -> Iterator[None]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-
-
-@dataclass
-class _RaisingLoader:
-    """Raise the errors that come in place of samples.
-
-    An error that a worker process raises arrives with its traceback as its message; one that it
-    hands over keeps the sentence that was written for the user.
-    """
-
-    num_records: int  # of the data set, as it is trained on
-    loader: Iterable[list[Any]]
-
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        for batch in self.loader:
-            for sample in batch:
-                if isinstance(sample, UserError):
-                    raise sample
-            yield batch
 
 
 def _usable_records(cfg: CfgNode, records: list[Record]) -> list[Record]:

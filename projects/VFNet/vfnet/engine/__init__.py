@@ -5,7 +5,8 @@ from .configuration import group_timeout, load_config, merge_overrides
 from .determinism import make_deterministic
 from .launch import choose_device, launch, report_errors
 from .preflight import check_run, config_warnings, datasets_of_run
-from .resume import checkpoint_to_continue
+from .resume import check_not_moved, checkpoint_to_continue
+from .run_folder import clean, log_on_full_disks, only_run_in
 from .schedule_units import in_iterations
 from .step import NonFiniteLossError, StepTrainer
 from .trainer import Trainer
@@ -14,17 +15,21 @@ __all__ = [
     "NonFiniteLossError",
     "StepTrainer",
     "Trainer",
+    "check_not_moved",
     "check_run",
     "check_values",
     "checkpoint_to_continue",
     "choose_device",
+    "clean",
     "config_warnings",
     "datasets_of_run",
     "group_timeout",
     "in_iterations",
     "launch",
     "load_config",
+    "log_on_full_disks",
     "make_deterministic",
     "merge_overrides",
+    "only_run_in",
     "report_errors",
 ]

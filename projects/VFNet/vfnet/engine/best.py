@@ -6,11 +6,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from detectron2.engine import hooks
 from detectron2.utils.events import EventStorage
 
 from ..checkpoint import VFNetCheckpointer
+from ..checkpoint.continuable import read_own
+from ..errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -91,13 +92,22 @@ class BestCheckpoint(hooks.BestCheckpointer):
         """Where a run is continued, find out what its best score was, and if it just rose."""
         if self.trainer.start_iter == 0:
             return
-        if os.path.isfile(self._path):
-            # Memory-mapped, as the weights are not wanted.
-            content = torch.load(self._path, map_location="cpu", weights_only=True, mmap=True)
-            best = content.get("best", {})
-            if (best.get("run"), best.get("test_set")) == (self._run, self._test_set):
-                self._update_best(best["score"], content["iteration"])
+        # Only the first process writes one.
+        if self._checkpointer.save_to_disk and os.path.isfile(self._path):
+            try:
+                self._read_best()
+            except UserError as error:
+                logger.warning(f"{error}: the best weights from here on will take its place")
         self._keep_if_best(self.trainer.start_iter)
+
+    def _read_best(self) -> None:
+        content = read_own(self._path)
+        best, iteration = content.get("best"), content.get("iteration")
+        if not isinstance(best, dict) or not isinstance(iteration, int):
+            raise UserError(f"{self._path} does not say which iteration and score it is of")
+        of_this_run = (best.get("run"), best.get("test_set")) == (self._run, self._test_set)
+        if of_this_run and isinstance(best.get("score"), float):
+            self._update_best(best["score"], iteration)
 
     def _best_checking(self) -> None:
         self._keep_if_best(min(self.trainer.iter + 1, self.trainer.max_iter))

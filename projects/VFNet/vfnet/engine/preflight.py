@@ -19,12 +19,14 @@ from ..data import (
     loader_timeout,
     repairs_of,
 )
+from ..data.bad_pictures import skips_bad_pictures
 from ..data.checks.coco_json import is_number
 from ..errors import UserError
 from ..modeling.inference.views import as_view_detector
 from ..modeling.key_readers import check_key_readers
 from ..slicing import require_sahi, slicing_of
 from ..utils.extras import require_extra
+from ..utils.folder_lock import unwritable
 from ..utils.precision import autocast_type, slow_precision
 from ..utils.quiet import silent_logs
 from .accumulation import accumulation_steps, accumulation_warnings
@@ -209,10 +211,8 @@ def _check_writable(folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise UserError(
-            f"OUTPUT_DIR {folder} cannot be written to ({error.strerror}); choose another one"
-        ) from None
+    except (OSError, ValueError) as error:
+        raise unwritable(folder, error) from None
 
 
 def _check_own_data(cfg: CfgNode, dataset_names: Sequence[str], training: bool) -> list[str]:
@@ -232,6 +232,7 @@ def _check_own_data(cfg: CfgNode, dataset_names: Sequence[str], training: bool) 
         cfg.DATASETS.TEST,
         cfg.TEST.DETECTIONS_PER_IMAGE,
         cfg.DATASETS.STRICT,
+        skips_bad_pictures(cfg),
     )
     if training and any(name in loaded for name in cfg.DATASETS.TRAIN):
         records = chain.from_iterable(

@@ -1,10 +1,27 @@
 """What `--resume` continues from, and which keys of the config its checkpoint overrides."""
 
+import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from ..checkpoint.continuable import check_continuable, fingerprint
 from ..errors import UserError
+from ..utils.comm import check_on_all_processes, on_main_process
+from ..utils.text import is_name
+
+logger = logging.getLogger(__name__)
+
+Warn = Callable[[str], None]
+
+# What a run can be continued from, with the number of the last iteration in the name.
+_CHECKPOINT = re.compile(r"model_(?:(\d+)|final)\.pth")
+# Longer than the name of any file; the rest of a damaged `last_checkpoint` is not read.
+_LONGEST_NAME = 4096
 
 
 def last_checkpoint_tag(output_dir: str) -> str:
@@ -12,28 +29,164 @@ def last_checkpoint_tag(output_dir: str) -> str:
     return os.path.join(output_dir, "last_checkpoint")
 
 
-def checkpoint_to_continue(output_dir: str, *, required: bool) -> str:
+def checkpoint_to_continue(output_dir: str, *, required: bool, warn: Warn = logger.warning) -> str:
     """Return the path of the checkpoint that `--resume` continues from, "" for none.
 
+    That is the one that `last_checkpoint` names, or where it is not whole (`check_continuable`) the
+    newest one that is. The first process decides for all of them, which call this together; every
+    machine has to have the file.
+
+    Args:
+        output_dir: the folder of the run.
+        required: whether it is an error that there is nothing to continue.
+        warn: called on the first process with a line for each checkpoint that is passed over.
+
     Raises:
-        UserError: there is none and it is required, or the one named last is gone.
+        UserError: there is nothing to continue, and it is required; there are checkpoints, and none
+            of them is whole; or a machine does not have the one to continue from.
     """
-    tag = last_checkpoint_tag(output_dir)
-    if not os.path.isfile(tag):
-        if required:
-            raise UserError(
-                f"--resume found nothing to resume: {tag} does not exist; check OUTPUT_DIR, or "
-                "use `--resume auto` to start afresh where there is nothing to resume"
-            )
-        return ""
-    with open(tag) as file:
-        path = os.path.join(output_dir, file.read().strip())
-    if not os.path.isfile(path):
-        raise UserError(
-            f"{tag} names {path}, which does not exist; write the name of an existing checkpoint "
-            "into it, or remove it to start afresh"
-        )
+    path = on_main_process(lambda: _newest_whole(output_dir, required, warn))
+    if path:
+        expected = on_main_process(lambda: fingerprint(path))
+        check_on_all_processes(lambda: _check_same(path, expected))
     return path
+
+
+def _newest_whole(output_dir: str, required: bool, warn: Warn) -> str:
+    tag = last_checkpoint_tag(output_dir)
+    reasons: list[str] = []
+    candidates = _candidates(output_dir)
+    try:
+        candidates.insert(0, _named_last(tag))
+    except UserError as error:
+        reasons.append(str(error))
+    for path in dict.fromkeys(candidates):
+        try:
+            check_continuable(path)
+        except UserError as error:
+            reasons.append(str(error))
+            continue
+        for reason in reasons:
+            warn(f"{reason}: --resume goes on with {path}, the newest whole checkpoint")
+        return path
+    if candidates or os.path.lexists(tag):
+        raise UserError(
+            f"{output_dir} holds no checkpoint to go on with: {'; '.join(reasons)}. "
+            "Put a whole one there, or start anew with an OUTPUT_DIR of its own"
+        )
+    if required:
+        raise UserError(
+            f"--resume found nothing to resume: {reasons[0]}; check OUTPUT_DIR, or "
+            "use `--resume auto` to start afresh where there is nothing to resume"
+        )
+    return ""
+
+
+def _named_last(tag: str) -> str:
+    """The path of the checkpoint that `last_checkpoint` names; it exists."""
+    if not os.path.isfile(tag):
+        raise UserError(f"{tag} does not exist")
+    with open(tag, "rb") as file:
+        content = file.read(_LONGEST_NAME)
+    try:
+        name = content.decode().strip()
+    except UnicodeDecodeError:
+        name = ""
+    if not name or not is_name(name):
+        raise UserError(f"{tag} does not hold the name of a file")
+    path = os.path.join(os.path.dirname(tag), name)
+    if not os.path.isfile(path):
+        raise UserError(f"{tag} names {path}, which does not exist")
+    return path
+
+
+def _candidates(output_dir: str) -> list[str]:
+    """The paths of the numbered checkpoints and the final one, the newest first."""
+    found: dict[str, int] = {}
+    for name in os.listdir(output_dir) if os.path.isdir(output_dir) else ():
+        path, match = os.path.join(output_dir, name), _CHECKPOINT.fullmatch(name)
+        if match and os.path.isfile(path):
+            number = match.group(1)
+            found[path] = int(number) if number else _iteration_of(path)
+    return sorted(found, key=lambda path: found[path], reverse=True)
+
+
+def _iteration_of(path: str) -> int:
+    try:
+        return check_continuable(path)
+    except UserError:
+        return 0  # the reason is found when its turn comes
+
+
+def _check_same(path: str, expected: object) -> None:
+    """Check on another machine than the first, which may have a disk of its own."""
+    if comm.is_main_process():
+        return
+    reason = "it is another file"
+    try:
+        check_continuable(path)
+        if fingerprint(path) == expected:
+            return
+    except UserError as error:
+        reason = str(error)
+    raise UserError(
+        f"process {comm.get_rank()} cannot go on with {path} as the first process does: {reason}. "
+        "Let all machines share OUTPUT_DIR, or copy the file to each of them"
+    )
+
+
+def check_not_moved(config_file: str, output_dir: str) -> None:
+    """Refuse to continue by the config of a run that lies in another folder by now.
+
+    Args:
+        config_file: what `--config-file` names.
+        output_dir: what OUTPUT_DIR is in it.
+
+    Raises:
+        UserError: nothing is in OUTPUT_DIR, and checkpoints lie beside the config.
+    """
+    folder = os.path.dirname(config_file) or "."
+    is_dumped = os.path.basename(config_file) == "config.yaml"
+    if is_dumped and os.path.isfile(last_checkpoint_tag(folder)) and not _candidates(output_dir):
+        raise UserError(
+            f"OUTPUT_DIR is {output_dir}, where nothing is to resume, but checkpoints lie beside "
+            f"{config_file}: give OUTPUT_DIR {folder} to go on with them there"
+        )
+
+
+def what_remains(output_dir: str) -> str:
+    """Return a sentence on what a run that was stopped goes on with."""
+    try:
+        path = _named_last(last_checkpoint_tag(output_dir))
+    except UserError:
+        return "No checkpoint had been written by then"
+    return f"{path} is as it was, and --resume goes on with it"
+
+
+class PictureStream(HookBase):
+    """Warns where a continued run takes its pictures from another stream than before."""
+
+    def __init__(self, images_per_batch: int) -> None:
+        self._now = {
+            "SOLVER.IMS_PER_BATCH": images_per_batch,
+            "the number of processes": comm.get_world_size(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._now
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        changes = [
+            f"{name} was {state_dict[name]} and is {value}"
+            for name, value in self._now.items()
+            if state_dict.get(name, value) != value
+        ]
+        if changes:
+            logger.warning(
+                f"{' and '.join(changes)}: from iteration {self.trainer.iter + 1} on the pictures "
+                "are those that such a run takes from there on, not the rest of what the "
+                "checkpoint's run would have taken; the rate stays"
+            )
 
 
 def overridden_keys(configured: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """The trainer: Detectron2's `DefaultTrainer` with what that lacks."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -23,18 +24,19 @@ from ..evaluation.evaluator import build_evaluator, drop_undefined
 from ..modeling.inference.test_time_augmentation import DetectorWithTTA
 from ..slicing import DetectorWithSlices
 from ..solver import build_lr_scheduler, build_optimizer, solver_values
-from ..utils.quiet import errors_off_the_terminal
+from ..utils.files import WriteError
 from .accumulation import accumulation_steps
 from .averaging import SWA, PublishAverage, WeightAverage, build_averages, named_scores
 from .best import BestCheckpoint, CatchUpEvaluation, ScoredOnce, score_name
 from .determinism import use_deterministic_algorithms
 from .divergence import DivergenceWarning
 from .early_stop import EarlyStop, stored_metric
-from .explanations import explanation
+from .failures import failures_in_one_line
 from .pictures import TestPictures, TrainingPictures, class_names_of_run
 from .progress_bar import ProgressBar
-from .resume import overridden_keys
+from .resume import PictureStream, checkpoint_to_continue, overridden_keys
 from .schedule_units import in_iterations
+from .skipped import SkippedReport
 from .step import StepTrainer, autocast_precision
 from .validation import add_validation_losses
 from .writers import build_writers
@@ -101,10 +103,22 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Continue or load as `DefaultTrainer`; warn of each key that the checkpoint overrides."""
+        """Continue from the newest whole checkpoint, or load MODEL.WEIGHTS where there is none.
+
+        All processes do the same: see `checkpoint_to_continue`. There is a warning for each
+        checkpoint that is passed over, and for each key that the checkpoint overrides.
+
+        Raises:
+            UserError: checkpoints are there and none is whole, or one that does not fit this run.
+        """
+        last = resume and checkpoint_to_continue(self.cfg.OUTPUT_DIR, required=False)
+        if not last:
+            self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+            return
         names = [group["name"] for group in self.optimizer.param_groups]
         configured = solver_values(names, self.optimizer.param_groups)
-        super().resume_or_load(resume)
+        self.checkpointer.load(last)
+        self.start_iter = self.iter + 1
         used = solver_values(names, self.optimizer.param_groups)
         if self.cfg.SEED >= 0:
             configured["SEED"], used["SEED"] = self.cfg.SEED, self._trainer.seed
@@ -116,6 +130,7 @@ class Trainer(DefaultTrainer):
 
         Raises:
             UserError: SOLVER.SWA cannot continue from this checkpoint.
+            WriteError: a file cannot be written; what had been written before is as it was.
         """
         for hook in self._hooks:
             if isinstance(hook, SWA):
@@ -131,7 +146,7 @@ class Trainer(DefaultTrainer):
                 f"{self.start_iter} iterations are done and SOLVER.MAX_ITER is {self.max_iter}: "
                 "training is finished, evaluating only"
             )
-        with errors_off_the_terminal(explanation):
+        with failures_in_one_line(self, self.cfg.OUTPUT_DIR):
             try:
                 return super().train()
             except _Ended:
@@ -152,11 +167,14 @@ class Trainer(DefaultTrainer):
 
     def after_train(self) -> None:
         """Run the hooks' last actions; after a failure, nothing is evaluated or averaged."""
-        if self.iter < self.max_iter:
+        failed = self.iter < self.max_iter
+        if failed:
             # Detectron2's hooks take a failure in the very last iteration for a finished run.
             only_finished = (hooks.EvalHook, BestCheckpoint, PublishAverage)
             self._hooks = [h for h in self._hooks if not isinstance(h, only_finished)]
-        super().after_train()
+        # Where one file could not be written, others cannot be either: the first one is reported.
+        with contextlib.suppress(*[WriteError] if failed else []):
+            super().after_train()
 
     def build_hooks(self) -> list[HookBase]:
         """Add to Detectron2's hooks the best checkpoint and the averages of SOLVER.SWA and EMA."""
@@ -201,7 +219,8 @@ class Trainer(DefaultTrainer):
         on_terminal = comm.is_main_process() and sys.stdout.isatty()
         bar = [ProgressBar(lambda: self.epoch_length)] if on_terminal else []
         # The averages first, so that a checkpoint has the weights of its own iteration in them.
-        return [*bar, *averages, DivergenceWarning(), *found]
+        stream = PictureStream(cfg.SOLVER.IMS_PER_BATCH)
+        return [*bar, *averages, stream, DivergenceWarning(), *found, SkippedReport()]
 
     def build_writers(self) -> list[EventWriter]:
         """What writes the storage's numbers and pictures: see `vfnet.engine.writers`."""

@@ -8,6 +8,8 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_writers
 from detectron2.utils.events import EventWriter, get_event_storage
 
+from ..utils.files import writing
+from .event_files import named_files
 from .wandb_writer import WandbWriter
 
 # The logger of Detectron2's `CommonMetricPrinter`.
@@ -28,11 +30,12 @@ def build_writers(
         epoch_length: see `epoch_words`.
         is_continued: whether the run goes on from a checkpoint of its own; asked when it starts.
     """
-    printer, *files = default_writers(cfg.OUTPUT_DIR, max_iter)
+    with writing(cfg.OUTPUT_DIR):
+        printer, *files = default_writers(cfg.OUTPUT_DIR, max_iter)
     printer.logger = _LinesWithEpoch(printer.logger, max_iter, epoch_length)
     # Before TensorBoard's writer, which clears the pictures.
     more = [WandbWriter(cfg, is_continued)] if cfg.WANDB.ENABLED else []
-    return [printer, *more, *files]
+    return [printer, *more, *named_files(files, cfg.OUTPUT_DIR)]
 
 
 def epoch_words(iteration: int, max_iter: int, epoch_length: float | None) -> str:

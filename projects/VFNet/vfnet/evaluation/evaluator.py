@@ -7,9 +7,11 @@ from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.utils import comm
 from tabulate import tabulate
 
 from ..data import evaluation_file
+from ..utils.files import writing
 from .submission import SubmissionEvaluator
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,16 @@ class VFNetEvaluator(COCOEvaluator):
     Detectron2 has NaN there too.
     """
 
+    def reset(self) -> None:
+        """Begin an evaluation."""
+        super().reset()
+        self._seen: list[int] = []
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """Take the detections of pictures; see `COCOEvaluator.process`."""
+        self._seen += [item["image_id"] for item in inputs]
+        super().process(inputs, outputs)
+
     @property
     def has_annotations(self) -> bool:
         """Whether there is anything to compare with."""
@@ -100,8 +112,14 @@ class VFNetEvaluator(COCOEvaluator):
         )
 
     def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, Any]:
-        """Compute the metrics; see `COCOEvaluator.evaluate`. Empty on other processes."""
-        results = super().evaluate(img_ids)
+        """Compute the metrics; see `COCOEvaluator.evaluate`. Empty on other processes.
+
+        Raises:
+            WriteError: the detections cannot be written.
+        """
+        seen = set(chain.from_iterable(comm.all_gather(self._seen)))
+        with writing(self._output_dir):
+            results = super().evaluate(img_ids)
         if "bbox" not in results:
             return results
         names = {c["id"]: c["name"] for c in self._coco_api.loadCats(self.category_ids)}
@@ -127,8 +145,11 @@ class VFNetEvaluator(COCOEvaluator):
             **{f"num_gt-{score.name}": float(score.num_gt) for score in classes},
         }
         sizes.append(Score("all", counts.total, bbox["AP"]))
+        missing = len(set(img_ids if img_ids is not None else self.image_ids) - seen)
+        missed = f" ({missing} pictures were left out: their objects count as missed)"
         logger.info(
-            f"AP on {self._metadata.name}, in percent, and what it is the AP of:\n"
+            f"AP on {self._metadata.name}, in percent, and what it is the AP of"
+            f"{missed if missing else ''}:\n"
             f"{_table('class', classes)}\n\n{_table('size', sizes)}"
         )
         return results

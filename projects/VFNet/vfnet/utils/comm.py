@@ -53,6 +53,27 @@ def check_on_all_processes(check: Callable[[], T], *, everywhere: bool = False) 
     return result
 
 
+def on_main_process(function: Callable[[], T]) -> T:
+    """Call a function on the first process of the job; all return what it returned there.
+
+    Args:
+        function: its result can be pickled.
+
+    Raises:
+        UserError: on every process, where the function raised it.
+    """
+    result = message = None
+    if comm.is_main_process():
+        try:
+            result = function()
+        except UserError as error:
+            message = str(error)
+    result, message = comm.all_gather((result, message))[0]
+    if message is not None:
+        raise UserError(message)
+    return result
+
+
 def mean_over_processes(values: Tensor) -> Tensor:
     """The mean of a tensor over all processes; the tensor itself where there is one.
 

@@ -2,9 +2,8 @@
 
 import contextlib
 import logging
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 # Warnings that nobody who runs a command of this project can do anything about.
 # Message, category and module, as `warnings.filterwarnings` takes them; each by its own source.
@@ -26,34 +25,6 @@ def ignore_known_warnings() -> None:
     """Ignore them in this process from here on, or until `warnings.catch_warnings` ends."""
     for message, category, module in _KNOWN:
         warnings.filterwarnings("ignore", message, category, module)
-
-
-@contextlib.contextmanager
-def errors_off_the_terminal(explanation: Callable[[BaseException], object]) -> Iterator[None]:
-    """Keep the traceback that Detectron2's loop logs of what is no bug out of the terminal.
-
-    The command line prints such an error's message; the log file has the traceback.
-
-    Args:
-        explanation: None for the errors whose traceback is shown.
-    """
-
-    def is_shown(record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        return error is None or explanation(error) is None
-
-    terminal = [
-        handler
-        for handler in logging.getLogger("detectron2").handlers
-        if getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
-    ]
-    for handler in terminal:
-        handler.addFilter(is_shown)
-    try:
-        yield
-    finally:
-        for handler in terminal:
-            handler.removeFilter(is_shown)
 
 
 @contextlib.contextmanager

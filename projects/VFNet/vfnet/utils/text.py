@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # Control characters, halves of surrogate pairs, line and paragraph separators.
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
@@ -28,6 +29,12 @@ def one_line(text: str) -> str:
 def is_name(text: str) -> bool:
     """Whether a line of text can hold this as it is, be it written or shown."""
     return not any(unicodedata.category(character) in _UNPRINTABLE for character in text)
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Return the first `most` names of a list for a message, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _escaped(character: str) -> str:

@@ -19,6 +19,7 @@ def check_own_data(
     test: Collection[str],
     detections_per_image: int,
     strict: bool,
+    skip_bad_pictures: bool = False,
 ) -> list[str]:
     """Check pictures, boxes and records of the data sets that a run reads.
 
@@ -27,6 +28,7 @@ def check_own_data(
         train, test: the names of the data sets that are trained and tested on.
         detections_per_image: TEST.DETECTIONS_PER_IMAGE.
         strict: DATASETS.STRICT.
+        skip_bad_pictures: whether DATASETS.ON_BAD_IMAGE is "skip".
 
     Returns:
         one line for each thing that is allowed and probably not meant.
@@ -38,7 +40,7 @@ def check_own_data(
     """
     lines = []
     for name, records in loaded.items():
-        lines += _named(name, check_images(records))
+        lines += _named(name, check_images(records, skip_bad_pictures))
     trained = {name: loaded[name] for name in train if name in loaded}
     tested = {name: loaded[name] for name in test if name in loaded}
     for name, records in tested.items():

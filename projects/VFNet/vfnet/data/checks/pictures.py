@@ -32,6 +32,10 @@ class PictureError(UserError):
         super().__init__(message)
         self.kind = kind
 
+    def __reduce__(self) -> tuple:
+        # A loader's worker hands it over.
+        return PictureError, (self.kind, str(self))
+
 
 class Inspection(NamedTuple):
     """What the headers of a data set's pictures say."""
@@ -52,24 +56,26 @@ def limit_pixels(max_pixels: int) -> None:
     Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
 
 
-def check_images(records: Sequence[dict[str, Any]]) -> str:
+def check_images(records: Sequence[dict[str, Any]], skip: bool = False) -> str:
     """Check that the picture of every record is usable (`picture_size`) and as large as it says.
 
     Only headers are read; a picture that is truncated behind its header shows when it is decoded.
 
     Args:
         records: dataset dicts of Detectron2.
+        skip: bad pictures are no error, unless all are.
 
     Returns:
-        how many pictures are turned by their exif data; "" for none.
+        which pictures are bad, and how many pictures are turned by their exif data; "" for none.
 
     Raises:
         UserError: all bad pictures are counted, the first ten named.
     """
     problems, turned = inspect_pictures(records)
-    if problems:
-        raise UserError(describe_problems(problems, len(records)))
-    return describe_turned(turned)
+    lines = [describe_problems(problems, len(records))] if problems else []
+    if problems and (not skip or len(problems) == len(records)):
+        raise UserError(lines[0])
+    return ". ".join(filter(None, [*lines, describe_turned(turned)]))
 
 
 def inspect_pictures(records: Sequence[dict[str, Any]], decode: bool = False) -> Inspection:

@@ -1,0 +1,293 @@
+"""Folders of runs that were damaged: what `--resume` continues from, or why it refuses."""
+
+import logging
+import os
+
+import pytest
+import torch
+from detectron2.utils import comm
+
+from vfnet.checkpoint.continuable import fingerprint
+from vfnet.engine import Trainer, checkpoint_to_continue
+from vfnet.errors import UserError
+
+from .tiny import picture, tiny_config, train_on
+
+NEWEST, OLDER, OLDEST = (f"model_000000{iteration}.pth" for iteration in (2, 1, 0))
+
+
+@pytest.fixture(scope="module")
+def three_iterations(tmp_path_factory):
+    """The folder of a run that was killed after its third iteration; a checkpoint of each."""
+    folder = tmp_path_factory.mktemp("three")
+    cfg = tiny_config(folder, "SOLVER.CHECKPOINT_PERIOD", "1")
+    train_on(cfg, *[[picture(seed)] for seed in (1, 2, 3)])
+    (folder / "model_final.pth").unlink()
+    (folder / "last_checkpoint").write_text(NEWEST)
+    best = torch.load(folder / OLDER, weights_only=True)["model"]
+    torch.save({"model": best, "iteration": 2}, folder / "model_best.pth")
+    return folder
+
+
+@pytest.fixture
+def linked(three_iterations, tmp_path):
+    """Make a folder of its own with the same files, linked."""
+
+    def link(name):
+        (tmp_path / name).mkdir()
+        for path in three_iterations.glob("*"):
+            if path.suffix == ".pth" or path.name == "last_checkpoint":
+                os.link(path, tmp_path / name / path.name)
+        return tmp_path / name
+
+    return link
+
+
+@pytest.fixture
+def folder(linked):
+    return linked("run")
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory):
+    return Trainer(tiny_config(tmp_path_factory.mktemp("trainer"), "SOLVER.MAX_ITER", "9"))
+
+
+@pytest.fixture
+def resume(trainer):
+    """Continue in a folder; return the iteration that would be the first."""
+
+    def run(folder):
+        trainer.cfg.OUTPUT_DIR = str(folder)
+        trainer.start_iter = 0
+        trainer.resume_or_load(resume=True)
+        return trainer.start_iter
+
+    return run
+
+
+def replace(path, content):
+    path.unlink()  # it is a link
+    path.write_bytes(content)
+
+
+def change(path, *keys, value=None):
+    """Write a checkpoint with another value at these keys, or without it."""
+    content = torch.load(path, weights_only=True)
+    part = content
+    for key in keys[:-1]:
+        part = part[key]
+    if value is None:
+        del part[keys[-1]]
+    else:
+        part[keys[-1]] = value
+    path.unlink()
+    torch.save(content, path)
+
+
+def cut(share):
+    def damage(path):
+        whole = path.read_bytes()
+        replace(path, whole[: int(len(whole) * share)])
+
+    return damage
+
+
+def flip(share):
+    def damage(path):
+        whole = bytearray(path.read_bytes())
+        whole[int(len(whole) * share)] ^= 16
+        replace(path, whole)
+
+    return damage
+
+
+def blank(path):
+    """As after a power cut: pages that were never written."""
+    whole = bytearray(path.read_bytes())
+    whole[4096 * 100 : 4096 * 110] = bytes(4096 * 10)
+    replace(path, whole)
+
+
+def as_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def as_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def dangling(path):
+    path.unlink()
+    path.symlink_to(path.with_name("gone"))
+
+
+def spoil_weight(path):
+    change(path, "model", "head.box_pred.bias", value=torch.full((4,), float("nan")))
+
+
+def spoil_momentum(path):
+    key = ("trainer", "_trainer", "optimizer", "state", 0, "momentum_buffer")
+    change(path, *key, value=torch.tensor(float("inf")))
+
+
+DAMAGES = {
+    "empty": cut(0.0),
+    "one byte": lambda path: replace(path, b"P"),
+    "cut at a third": cut(0.33),
+    "cut before its end": cut(0.9999),
+    "a bit of a weight": flip(0.3),
+    "a bit of the momentum": flip(0.8),
+    "a bit of the pickle": flip(0.0005),
+    "a bit of the directory": flip(0.999),
+    "pages of zeros": blank,
+    "text": lambda path: replace(path, b"not a checkpoint"),
+    "a folder": as_folder,
+    "a pipe": as_pipe,
+    "gone": lambda path: path.unlink(),
+    "a link to nothing": dangling,
+    "without trainer": lambda path: change(path, "trainer"),
+    "without optimizer": lambda path: change(path, "trainer", "_trainer", "optimizer"),
+    "without schedule": lambda path: change(path, "trainer", "hooks", "LRScheduler"),
+    "without weights": lambda path: change(path, "model"),
+    "iteration NaN": lambda path: change(path, "trainer", "iteration", value=float("nan")),
+    "iteration -1": lambda path: change(path, "trainer", "iteration", value=-1),
+    "a weight NaN": spoil_weight,
+    "momentum infinite": spoil_momentum,
+}
+
+
+TAGS = {
+    "empty": b"",
+    "not UTF-8": b"\xff\xfe\x00",
+    "NUL": b"model_\0.pth",
+    "two lines": b"model_0000002.pth\nmodel_0000001.pth",
+    "a missing file": b"model_0000009.pth",
+    "weights alone": b"model_best.pth",
+    "the folder": b".",
+    "long": b"a" * 100_000,
+}
+
+
+@pytest.mark.soak
+def test_the_newest_whole_checkpoint_is_continued(linked, resume, trainer, caplog, figure):
+    for number, (kind, damage) in enumerate(DAMAGES.items()):
+        folder = linked(f"run{number}")
+        damage(folder / NEWEST)
+        caplog.clear()
+        assert resume(folder) == 2, kind
+        (said,) = [r.message for r in caplog.records if "--resume goes on" in r.message]
+        assert NEWEST in said, kind
+        assert said.endswith(f"--resume goes on with {folder / OLDER}, the newest whole checkpoint")
+        assert_continues(trainer, torch.load(folder / OLDER, weights_only=True))
+    for number, (kind, content) in enumerate(TAGS.items()):
+        folder = linked(f"tag{number}")
+        replace(folder / "last_checkpoint", content)
+        caplog.clear()
+        assert resume(folder) == 3, kind
+        assert f"goes on with {folder / NEWEST}, the newest whole checkpoint" in caplog.text, kind
+    states = len(DAMAGES) + len(TAGS)
+    figure("damaged folders of a run", states, states)
+
+
+def assert_continues(trainer, content):
+    for name, value in trainer.checkpointer.model.state_dict().items():
+        assert torch.equal(value, content["model"][name])
+    there = content["trainer"]["_trainer"]["optimizer"]["state"]
+    for number, state in trainer.optimizer.state_dict()["state"].items():
+        assert torch.equal(state["momentum_buffer"], there[number]["momentum_buffer"])
+
+
+def test_without_last_checkpoint_the_newest_is_found(folder, resume, caplog):
+    (folder / "last_checkpoint").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert resume(folder) == 3
+    assert f"{folder / 'last_checkpoint'} does not exist: --resume goes on with" in caplog.text
+
+
+def test_the_final_checkpoint_has_its_place_by_its_iteration(folder, resume):
+    (folder / "last_checkpoint").unlink()
+    os.link(folder / OLDEST, folder / "model_final.pth")
+    assert resume(folder) == 3
+    (folder / "model_final.pth").unlink()
+    os.rename(folder / NEWEST, folder / "model_final.pth")
+    assert resume(folder) == 3
+    cut(0.5)(folder / "model_final.pth")
+    assert resume(folder) == 2
+
+
+def test_an_older_one_that_is_named_is_continued_without_a_word(folder, resume, caplog):
+    replace(folder / "last_checkpoint", f"{OLDER}\n".encode())
+    with caplog.at_level(logging.WARNING):
+        assert resume(folder) == 2
+    assert "goes on with" not in caplog.text
+
+
+def test_two_damaged_ones_are_passed_over(folder, resume, caplog):
+    cut(0.5)(folder / NEWEST)
+    flip(0.5)(folder / OLDER)
+    with caplog.at_level(logging.WARNING):
+        assert resume(folder) == 1
+    assert caplog.text.count(f"goes on with {folder / OLDEST}") == 2
+
+
+def test_where_none_is_whole_it_is_refused(folder, resume, trainer):
+    """Never begun anew, which would overwrite them."""
+    for name in (NEWEST, OLDER, OLDEST):
+        cut(0.7)(folder / name)
+    for named in (NEWEST.encode(), b"model_best.pth", None):
+        (folder / "last_checkpoint").unlink()
+        if named:
+            (folder / "last_checkpoint").write_bytes(named)
+        else:
+            (folder / "last_checkpoint").symlink_to(folder / "gone")
+        with pytest.raises(UserError, match="holds no checkpoint to go on with: .*truncated"):
+            resume(folder)
+
+
+def test_weights_alone_are_never_continued(folder, resume):
+    for name in (NEWEST, OLDER, OLDEST):
+        (folder / name).unlink()
+    replace(folder / "last_checkpoint", b"model_best.pth")
+    with pytest.raises(UserError, match="model_best.pth holds weights alone"):
+        resume(folder)
+
+
+def test_the_state_of_another_optimizer_is_refused(folder, resume):
+    def without_a_parameter(content):
+        groups = content["trainer"]["_trainer"]["optimizer"]["param_groups"]
+        groups[0]["params"] = groups[0]["params"][1:]
+        return content
+
+    content = without_a_parameter(torch.load(folder / NEWEST, weights_only=True))
+    (folder / NEWEST).unlink()
+    torch.save(content, folder / NEWEST)
+    with pytest.raises(UserError, match=f"{NEWEST} holds the state of another run, .*ValueError"):
+        resume(folder)
+
+
+def test_a_machine_without_the_same_file_is_told_so(folder, monkeypatch):
+    """Machines may have disks of their own: the first process decides, and all have to follow."""
+    newest = str(folder / NEWEST)
+    expected = fingerprint(newest)
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    answers = []
+    monkeypatch.setattr("vfnet.engine.resume.on_main_process", lambda function: answers.pop(0))
+
+    def go_on():
+        answers[:] = [newest, expected]
+        return checkpoint_to_continue(str(folder), required=True)
+
+    assert go_on() == newest
+    flip(0.5)(folder / NEWEST)
+    with pytest.raises(UserError, match="cannot go on with .* first process does: .* checksum of"):
+        go_on()
+    (folder / NEWEST).unlink()
+    os.link(folder / OLDER, folder / NEWEST)
+    with pytest.raises(UserError, match="it is another file. Let all machines share OUTPUT_DIR"):
+        go_on()
+    (folder / NEWEST).unlink()
+    with pytest.raises(UserError, match="there is no checkpoint at"):
+        go_on()
