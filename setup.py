@@ -32,13 +32,18 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages("projects/VFNet"), "vfnet.configs"],
     package_dir={"vfnet": PACKAGE, "vfnet.configs": "configs"},
-    package_data={"vfnet.model_zoo": ["published_models.csv"], "vfnet.configs": ["**/*.yaml"]},
+    package_data={
+        "vfnet.model_zoo": ["published_models.csv"],
+        "vfnet.run_page": ["page.html"],
+        "vfnet.configs": ["**/*.yaml"],
+    },
     # detectron2 is missing because no package index has it: `import vfnet` says how to install it.
     install_requires=[
         "torch>=2.10",
         "torchvision",
         "fvcore",
         "iopath",
+        "jinja2",
         "matplotlib",
         "numpy",
         "opencv-python",

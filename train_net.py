@@ -22,6 +22,7 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+import vfnet
 from vfnet.checkpoint import VFNetCheckpointer, take_resize, training_resize
 from vfnet.data import (
     check_datasets,
@@ -51,6 +52,9 @@ from vfnet.engine import (
 from vfnet.errors import UserError
 from vfnet.export.exported import is_exported, load_exported
 from vfnet.export.score import check_scorable, score_exported
+from vfnet.run_page import tell_run
+from vfnet.run_page.commands import start_command
+from vfnet.run_page.log import describe_start
 from vfnet.utils.comm import check_on_all_processes, on_main_process
 from vfnet.utils.files import writing
 
@@ -139,6 +143,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
         default_setup(cfg, args)
         logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="vfnet")
     log_on_full_disks()
+    started = (vfnet.__version__, os.getcwd(), start_command(), comm.get_world_size())
+    logger.info(describe_start(*started))
     for line in said:
         logger.info(line)
     for line in [*config_warnings(cfg, training), *found]:
@@ -217,7 +223,12 @@ def main(args: argparse.Namespace) -> dict | None:
         clean(cfg.OUTPUT_DIR)
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)
-        return trainer.train()
+        try:
+            return trainer.train()
+        finally:
+            # However it ended: run.html tells it, as far as it came.
+            if comm.is_main_process():
+                tell_run(cfg.OUTPUT_DIR)
 
 
 def invoke_main() -> None:

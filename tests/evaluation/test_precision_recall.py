@@ -5,7 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from vfnet.evaluation.precision_recall import ClassCurve, class_curves, precision_recall
+from vfnet.evaluation.precision_recall import (
+    ClassCurve,
+    class_curves,
+    class_scores,
+    precision_recall,
+)
 
 CATEGORIES = [{"id": 3, "name": "cell"}, {"id": 7, "name": "plate"}]
 
@@ -98,3 +103,19 @@ def test_the_best_score_has_the_highest_f1():
     assert ClassCurve("a", 10, *parts, 0.5).best_score() == 0.6
     zero = np.zeros(2)
     assert math.isnan(ClassCurve("a", 10, np.array([0.9, 0.6]), zero, zero, 0.0).best_score())
+
+
+def test_classes_have_their_ap_by_size():
+    results = found(
+        (1, 3, BOX, 0.9),
+        (1, 3, [60, 60, 20, 15], 0.8),  # IoU 0.75: true for 6 of the 10 IoUs, to 0.75
+        (2, 3, [0, 0, 9, 9], 0.7),  # nothing
+    )
+    cell, plate = class_scores(TRUTH, results)
+    assert (cell.name, cell.num_gt, plate.name, plate.num_gt) == ("cell", 3, "plate", 1)
+    # Of 101 recalls, two of three objects reach 67, one 34.
+    assert cell.ap50 == pytest.approx(67 / 101)
+    assert cell.ap == pytest.approx((6 * 67 + 4 * 34) / 1010)
+    assert cell.by_size[0] == pytest.approx(cell.ap)
+    assert all(math.isnan(value) for value in (*cell.by_size[1:], *plate.by_size[1:]))
+    assert plate.ap == plate.by_size[0] == 0

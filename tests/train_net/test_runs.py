@@ -47,6 +47,10 @@ def test_a_run_writes_its_config_its_metrics_and_its_checkpoints(six_iterations)
     assert names >= {"config.yaml", "log.txt", "metrics.json", "last_checkpoint"}
     assert names >= {"model_0000002.pth", "model_0000005.pth", "model_final.pth"}
     assert any(name.startswith("events.out.tfevents") for name in names)
+    page = (six_iterations / "run.html").read_text(encoding="utf-8")
+    assert "finished after 6 iterations" in page and page.count("<svg") == 3
+    # How to go on with it, from where it was started.
+    assert f"train_net.py --config-file {six_iterations}/config.yaml --resume" in page
     metrics = json.loads((six_iterations / "metrics.json").read_text().splitlines()[-1])
     assert metrics["iteration"] == 5
     assert metrics.keys() >= {"loss_cls", "loss_box_init", "loss_box_refined", "vfnet/num_pos"}
@@ -120,6 +124,8 @@ def test_a_diverged_run_ends_with_one_line(command, tmp_path):
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "loss not finite at iteration 1: loss_" in errors[0]
+    page = (tmp_path / "run.html").read_text(encoding="utf-8")
+    assert "it ended with: vfnet.engine.step.NonFiniteLossError: loss" in page
     assert "Traceback" not in done.stderr + done.stdout
     assert "NonFiniteLossError" in (tmp_path / "log.txt").read_text()
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000000.pth"

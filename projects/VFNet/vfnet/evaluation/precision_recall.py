@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from detectron2.evaluation.fast_eval_api import COCOeval_opt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -70,21 +72,12 @@ def class_curves(
         detections_per_image: so many count, the best of each image and class.
         category_ids: of the classes; None: all of `ground_truth`.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
-        truth = COCO()
-        truth.dataset = dict(ground_truth)
-        truth.createIndex()
-        # It does not take an empty list of results.
-        found = truth.loadRes([dict(result) for result in results]) if results else COCO()
-        evaluation = COCOeval(truth, found, "bbox")
-        parameters = evaluation.params
-        parameters.iouThrs = np.array([iou])
-        parameters.maxDets = [detections_per_image]
-        parameters.areaRng, parameters.areaRngLbl = parameters.areaRng[:1], ["all"]
-        parameters.catIds = list(category_ids or truth.getCatIds())
-        parameters.imgIds = sorted(truth.getImgIds())
-        evaluation.evaluate()
-        evaluation.accumulate()
+    truth, evaluation = _evaluation_of(COCOeval, ground_truth, results, category_ids)
+    parameters = evaluation.params
+    parameters.iouThrs = np.array([iou])
+    parameters.maxDets = [detections_per_image]
+    parameters.areaRng, parameters.areaRngLbl = parameters.areaRng[:1], ["all"]
+    _run(evaluation)
     images = len(parameters.imgIds)
     precision = evaluation.eval["precision"]  # (1 IoU, recalls, classes, 1 area, 1)
     return [
@@ -95,6 +88,71 @@ def class_curves(
         )
         for k, id_ in enumerate(parameters.catIds)
     ]
+
+
+class ClassScore(NamedTuple):
+    """A class' ground truths, without crowds, and its COCO's APs, 0 to 1; NaN without any.
+
+    by_size: of small, medium and large objects.
+    """
+
+    name: str
+    num_gt: int
+    ap: float
+    ap50: float
+    by_size: tuple[float, ...]
+
+
+def class_scores(
+    ground_truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    detections_per_image: int = 100,
+    category_ids: Sequence[int] | None = None,
+) -> list[ClassScore]:
+    """COCO's AP of all classes by size, by ascending id; for the arguments see `class_curves`."""
+    truth, evaluation = _evaluation_of(COCOeval_opt, ground_truth, results, category_ids)
+    evaluation.params.maxDets = [detections_per_image]
+    _run(evaluation)
+    precision = evaluation.eval["precision"][..., 0]  # (IoUs, recalls, classes, areas)
+    counts = Counter(a["category_id"] for a in truth.anns.values() if not a.get("iscrowd", 0))
+
+    def mean(values: np.ndarray) -> float:  # -1: no ground truth
+        return float(values.mean()) if (values > -1).all() else float("nan")
+
+    return [
+        ClassScore(
+            truth.cats[id_]["name"],
+            counts[id_],
+            mean(precision[:, :, k, 0]),
+            mean(precision[0, :, k, 0]),
+            tuple(mean(precision[:, :, k, area]) for area in (1, 2, 3)),
+        )
+        for k, id_ in enumerate(evaluation.params.catIds)
+    ]
+
+
+def _evaluation_of(
+    kind: type[COCOeval],
+    ground_truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    category_ids: Sequence[int] | None,
+) -> tuple[COCO, COCOeval]:
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
+        truth = COCO()
+        truth.dataset = dict(ground_truth)
+        truth.createIndex()
+        # It does not take an empty list of results.
+        found = truth.loadRes([dict(result) for result in results]) if results else COCO()
+        evaluation = kind(truth, found, "bbox")
+    evaluation.params.catIds = list(category_ids or truth.getCatIds())
+    evaluation.params.imgIds = sorted(truth.getImgIds())
+    return truth, evaluation
+
+
+def _run(evaluation: COCOeval) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+        evaluation.accumulate()
 
 
 def _curve(name: str, images: Sequence[Mapping[str, Any]], ap: float) -> ClassCurve:

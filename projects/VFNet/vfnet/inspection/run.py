@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -88,19 +88,30 @@ def smooth(values: np.ndarray, window: int = 5) -> np.ndarray:
     return np.convolve(values, kernel)[middle] / count
 
 
-def curves_of_run(folder: Path, dataset: str | None = None) -> tuple[str, list[ClassCurve]]:
-    """Precision and recall of what the run's last evaluation detected.
+class Evaluation(NamedTuple):
+    """What a run's last evaluation compared.
+
+    dataset: its name. truth: the content of its json file. results: COCO's, of all images.
+    category_ids: the ids of the classes; None: all of `truth`. most: how many detections of an
+    image count.
+    """
+
+    dataset: str
+    truth: Mapping[str, Any]
+    results: Sequence[Mapping[str, Any]]
+    category_ids: list[int] | None
+    most: int
+
+
+def read_evaluation(folder: Path, dataset: str | None = None) -> Evaluation:
+    """Read the detections of a run's last evaluation, and the ground truth.
 
     Args:
         folder: the run's OUTPUT_DIR, with its config.yaml.
         dataset: one of DATASETS.TEST; None: the first.
 
-    Returns:
-        the data set's name and a curve for each class.
-
     Raises:
-        UserError: there is no config, no data set, no detections or no ground truth; they are
-            damaged, or not of one data set.
+        UserError: there is no config, no data set, no detections or no ground truth.
     """
     cfg = load_config(str(folder / "config.yaml"))
     dataset = dataset or next(iter(cfg.DATASETS.TEST), "")
@@ -114,15 +125,39 @@ def curves_of_run(folder: Path, dataset: str | None = None) -> tuple[str, list[C
         detections /= dataset
     results = _read_json(detections / RESULTS, "the detections of an evaluation")
     truth, category_ids = _ground_truth(cfg, dataset, detections)
+    most = max(100, cfg.TEST.DETECTIONS_PER_IMAGE)
+    return Evaluation(dataset, truth, results, category_ids, most)
+
+
+def curves_of_evaluation(evaluation: Evaluation) -> list[ClassCurve]:
+    """Precision and recall of each class at IoU 0.5.
+
+    Raises:
+        UserError: the detections are damaged, or not of this data set.
+    """
+    dataset, truth, results, category_ids, most = evaluation
     try:
-        return dataset, class_curves(
-            truth, results, 0.5, max(100, cfg.TEST.DETECTIONS_PER_IMAGE), category_ids
-        )
+        return class_curves(truth, results, 0.5, most, category_ids)
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"expected detections of {dataset} in {detections / RESULTS}: "
-            f"{type(error).__name__} {error}"
+            f"expected detections of {dataset} in {RESULTS}: {type(error).__name__} {error}"
         ) from error
+
+
+def curves_of_run(folder: Path, dataset: str | None = None) -> tuple[str, list[ClassCurve]]:
+    """Precision and recall of what the run's last evaluation detected.
+
+    Args:
+        folder, dataset: as for `read_evaluation`.
+
+    Returns:
+        the data set's name and a curve for each class.
+
+    Raises:
+        UserError: as `read_evaluation` and `curves_of_evaluation`.
+    """
+    evaluation = read_evaluation(folder, dataset)
+    return evaluation.dataset, curves_of_evaluation(evaluation)
 
 
 def _ground_truth(cfg: CfgNode, dataset: str, folder: Path) -> tuple[Any, list[int] | None]:

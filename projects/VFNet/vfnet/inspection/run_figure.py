@@ -1,7 +1,7 @@
 """A picture of a run: losses, rate, AP of all and of each class, precision and recall."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,23 +19,39 @@ Metrics = Sequence[dict[str, float]]
 
 def draw_run(metrics: Metrics, curves: Sequence[ClassCurve], dataset: str = "") -> Figure:
     """Draw what `read_metrics` and `curves_of_run` give; without curves, what was logged alone."""
-    rows = 2 if curves or ap_names(metrics, of_classes=True) else 1
+    panels = panels_of_run(metrics, curves, dataset)
+    rows = len(panels) // 3
     width, height = PANEL_INCHES
     figure = Figure(figsize=(3 * width, rows * height), dpi=DPI, layout="constrained")
-    panels = figure.subplots(rows, 3).flat
-    _draw_losses(panels[0], metrics)
-    _draw_rate(panels[1], metrics)
-    _draw_aps(panels[2], metrics, ap_names(metrics, of_classes=False), "AP on the test pictures")
-    if rows == 2:
-        counted = [curve for curve in curves if curve.num_gt]
-        chosen = lowest(counted, [curve.ap for curve in counted])
-        _draw_class_aps(panels[3], metrics, [curve.name for curve in chosen])
-        note = _how_many(chosen, counted)
-        place = f"on {plain(dataset)}, " if dataset else ""
-        _draw_precision_recall(panels[4], chosen, f"Precision and recall {place}IoU 0.5{note}")
-        title = f"Precision (solid) and recall (dashed) {place}IoU 0.5{note}"
-        _draw_over_score(panels[5], chosen, title)
+    for draw, axes in zip(panels, figure.subplots(rows, 3).flat):
+        draw(axes)
     return figure
+
+
+def panels_of_run(
+    metrics: Metrics, curves: Sequence[ClassCurve], dataset: str = ""
+) -> list[Callable[[Axes], None]]:
+    """What draws each panel of `draw_run` into its axes: three, or six where classes are known."""
+    names = ap_names(metrics, of_classes=False)
+    panels: list[Callable[[Axes], None]] = [
+        lambda axes: _draw_losses(axes, metrics),
+        lambda axes: _draw_rate(axes, metrics),
+        lambda axes: _draw_aps(axes, metrics, names, "AP on the test pictures"),
+    ]
+    if not curves and not ap_names(metrics, of_classes=True):
+        return panels
+    counted = [curve for curve in curves if curve.num_gt]
+    chosen = lowest(counted, [curve.ap for curve in counted])
+    note = _how_many(chosen, counted)
+    place = f"on {plain(dataset)}, " if dataset else ""
+    both = f"Precision and recall {place}IoU 0.5{note}"
+    each = f"Precision (solid) and recall (dashed) {place}IoU 0.5{note}"
+    return [
+        *panels,
+        lambda axes: _draw_class_aps(axes, metrics, [curve.name for curve in chosen]),
+        lambda axes: _draw_precision_recall(axes, chosen, both),
+        lambda axes: _draw_over_score(axes, chosen, each),
+    ]
 
 
 def lowest(items: Sequence, values: Sequence[float]) -> list:

@@ -16,6 +16,12 @@ from .handler import register_vfnet_handler
 from .published import NotInZooError, weights_url
 
 
+def config_files() -> list[str]:
+    """The paths of all configs, relative to `configs/`."""
+    folder = _config_folder()
+    return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.yaml"))]
+
+
 def get_config_file(config_path: str) -> str:
     """Return the path of a config that this project comes with.
 
@@ -27,7 +33,7 @@ def get_config_file(config_path: str) -> str:
         NotInZooError: there is no config of that name; the message names the nearest.
     """
     folder = _config_folder()
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+    files = {file: folder / file for file in config_files()}
     # No two folders have a file of the same name.
     by_name = files | {path.name: path for path in files.values()}
     name = config_path if config_path.endswith(".yaml") else f"{config_path}.yaml"

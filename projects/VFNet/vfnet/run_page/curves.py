@@ -1,0 +1,40 @@
+"""The curves of a run as SVG that takes the colours of the page it stands in."""
+
+import io
+import re
+import warnings
+from collections.abc import Callable
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..inspection.run_figure import PANEL_INCHES
+
+# A colour that nothing is drawn in: it stands for the colour of the page's text.
+_TEXT = "#010203"
+# Left, bottom, width and height of the axes, which leave room for a title of two lines.
+_PLACE = (0.11, 0.12, 0.87, 0.76)
+_STYLE = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), _TEXT),
+    **dict.fromkeys(("xtick.color", "ytick.color"), _TEXT),
+    "legend.facecolor": "none",
+    "svg.fonttype": "none",  # text stays text
+}
+
+
+def draw_svg(draw: Callable[[Axes], None], number: int) -> str:
+    """Draw a panel -> an svg element to stand within a page, without ids of other `number`s."""
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"panel {number}"}):
+        figure = Figure(figsize=PANEL_INCHES)
+        draw(figure.add_axes(_PLACE))
+        stream = io.StringIO()
+        with warnings.catch_warnings():
+            # Of glyphs that its own font lacks: the browser has others.
+            warnings.simplefilter("ignore")
+            figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    text = stream.getvalue()
+    element = text[text.index("<svg") :]  # without the head of a file
+    element = re.sub(r"<metadata>.*?</metadata>", "", element, count=1, flags=re.S)
+    # Only what is referred to by its name keeps one: groups have the same in each panel.
+    return re.sub(r'<g id="[^"]*"', "<g", element).replace(_TEXT, "currentColor")
