@@ -9,8 +9,8 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from vfnet.data.datasets.shapes import load_shapes
-from vfnet.engine import Trainer, check_run
-from vfnet.engine.early_stop import Progress, lower_is_better, progress
+from vfnet.engine import Trainer, check_run, config_warnings
+from vfnet.engine.early_stop import Progress, check_early_stop, lower_is_better, progress
 from vfnet.errors import UserError
 
 from .tiny import GivenBatches, picture, tiny_config
@@ -225,8 +225,6 @@ LOSS = ("SOLVER.EARLY_STOP.METRIC", "validation/total_loss")
 @pytest.mark.parametrize(
     "overrides, words",
     [
-        (("TEST.EVAL_PERIOD", "0"), "TEST.EVAL_PERIOD of 1 or more.* and 0;"),
-        (("DATASETS.TEST", "()"), r"got \(\) and 1;"),
         ((PATIENCE, "0"), "PATIENCE has to be 1 or more, got 0"),
         (("SOLVER.SWA.ENABLED", "True", "SOLVER.SWA.CYCLES", "1"), "not go with SOLVER.SWA"),
         (("SOLVER.EARLY_STOP.METRIC", "bbox/ap"), "is bbox/ap, .* expected one of .*; bbox/AP75;"),
@@ -257,3 +255,12 @@ def test_what_cannot_work_is_refused_before_the_run(tmp_path, overrides, words):
 def test_what_works_is_not_refused(tmp_path, overrides):
     sets = ("DATASETS.TEST", "('shapes_val', 'shapes_train')")
     check_run(tiny_config(tmp_path, *EARLY, *EACH, *sets, *overrides), [], "", training=True)
+
+
+@pytest.mark.parametrize("nothing", [("TEST.EVAL_PERIOD", "0"), ("DATASETS.TEST", "()")])
+def test_a_run_without_evaluations_goes_to_its_end_and_is_told(tmp_path, nothing):
+    cfg = tiny_config(tmp_path, *EARLY, *EACH, *nothing)
+    (line,) = [line for line in config_warnings(cfg, True) if "EARLY_STOP" in line]
+    assert "goes by evaluations, and there are none on the way" in line
+    check_early_stop(cfg)
+    assert run(tmp_path, *EARLY, *nothing).iter == 7

@@ -118,7 +118,7 @@ def test_evaluation_alone(command, six_iterations, tmp_path):
 
 def test_a_diverged_run_ends_with_one_line(command, tmp_path):
     done = command(
-        *("OUTPUT_DIR", tmp_path, "SOLVER.BASE_LR", "1e30", "SOLVER.CHECKPOINT_PERIOD", "1"),
+        *("OUTPUT_DIR", tmp_path, "SOLVER.BASE_LR", "1e9", "SOLVER.CHECKPOINT_PERIOD", "1"),
         *("SOLVER.WARMUP_FACTOR", "1.0"),
     )
     assert done.returncode == 1

@@ -142,6 +142,22 @@ def stored_metric(cfg: CfgNode) -> str:
     return f"{EMA.name}/{metric}" if cfg.SOLVER.EMA.ENABLED else metric
 
 
+def stops_early(cfg: CfgNode) -> bool:
+    """Whether SOLVER.EARLY_STOP is on and has evaluations to go by."""
+    return cfg.SOLVER.EARLY_STOP.ENABLED and cfg.TEST.EVAL_PERIOD > 0 and bool(cfg.DATASETS.TEST)
+
+
+def early_stop_warnings(cfg: CfgNode) -> list[str]:
+    """Return a line where SOLVER.EARLY_STOP is on, and nothing will be evaluated."""
+    if not cfg.SOLVER.EARLY_STOP.ENABLED or stops_early(cfg):
+        return []
+    return [
+        "SOLVER.EARLY_STOP goes by evaluations, and there are none on the way (DATASETS.TEST "
+        f"{tuple(cfg.DATASETS.TEST)}, TEST.EVAL_PERIOD {cfg.TEST.EVAL_PERIOD}): the run goes on to "
+        "SOLVER.MAX_ITER"
+    ]
+
+
 def check_early_stop(cfg: CfgNode) -> None:
     """Check SOLVER.EARLY_STOP before a run.
 
@@ -149,7 +165,7 @@ def check_early_stop(cfg: CfgNode) -> None:
         UserError: it cannot work, or no evaluation will have such a score.
     """
     early = cfg.SOLVER.EARLY_STOP
-    if not early.ENABLED:
+    if not stops_early(cfg):
         return
     if cfg.SOLVER.SWA.ENABLED:
         raise UserError(
@@ -158,12 +174,6 @@ def check_early_stop(cfg: CfgNode) -> None:
         )
     if early.PATIENCE < 1:
         raise UserError(f"SOLVER.EARLY_STOP.PATIENCE has to be 1 or more, got {early.PATIENCE}")
-    if cfg.TEST.EVAL_PERIOD < 1 or not cfg.DATASETS.TEST:
-        raise UserError(
-            "SOLVER.EARLY_STOP goes by evaluations, and there are none: expected a DATASETS.TEST "
-            f"and a TEST.EVAL_PERIOD of 1 or more, got {tuple(cfg.DATASETS.TEST)} and "
-            f"{cfg.TEST.EVAL_PERIOD}; set them, or SOLVER.EARLY_STOP.ENABLED False"
-        )
     _check_metric(cfg, early.METRIC)
 
 

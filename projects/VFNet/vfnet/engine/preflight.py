@@ -31,7 +31,7 @@ from ..utils.precision import autocast_type, slow_precision
 from ..utils.quiet import silent_logs
 from .accumulation import accumulation_steps, accumulation_warnings
 from .averaging import averaging_warnings, check_averaging
-from .early_stop import check_early_stop
+from .early_stop import check_early_stop, early_stop_warnings
 from .ignored_regions import check_ignored_regions, ignored_region_warnings
 from .resume import last_checkpoint_tag
 from .schedule_units import check_schedule_units
@@ -135,6 +135,7 @@ def config_warnings(cfg: CfgNode, training: bool) -> list[str]:
     device_type, amp = torch.device(cfg.MODEL.DEVICE).type, cfg.SOLVER.AMP
     if training:
         lines += averaging_warnings(cfg)
+        lines += early_stop_warnings(cfg)
         lines += ignored_region_warnings(cfg)
     lines.append(slow_precision(*inference_precision(cfg), device_type))
     if training and amp.ENABLED:

@@ -30,7 +30,7 @@ from .averaging import SWA, PublishAverage, WeightAverage, build_averages, named
 from .best import BestCheckpoint, CatchUpEvaluation, ScoredOnce, score_name
 from .determinism import use_deterministic_algorithms
 from .divergence import DivergenceWarning
-from .early_stop import EarlyStop, stored_metric
+from .early_stop import EarlyStop, stops_early, stored_metric
 from .failures import failures_in_one_line
 from .pictures import TestPictures, TrainingPictures, class_names_of_run
 from .progress_bar import ProgressBar
@@ -202,12 +202,12 @@ class Trainer(DefaultTrainer):
             average: ScoredOnce(partial(self._score, average), partial(getattr, average, "count"))
             for average in averages
         }
-        early = cfg.SOLVER.EARLY_STOP
-        if early.ENABLED:
+        if stops_early(cfg):
+            patience = cfg.SOLVER.EARLY_STOP.PATIENCE
             for average, score in scores.items():
                 evaluate_average = partial(named_scores, average, score)
                 after_evaluation.append(CatchUpEvaluation(period, evaluate_average, False))
-            after_evaluation.append(EarlyStop(period, stored_metric(cfg), early.PATIENCE))
+            after_evaluation.append(EarlyStop(period, stored_metric(cfg), patience))
         for average, score in scores.items():
             file = self._file_apart(average.averaged_model)
             after_evaluation.append(PublishAverage(average, file, score, score_name(test_sets)))
