@@ -61,6 +61,11 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     # The losses on DATASETS.TEST at each evaluation, as "validation/loss_cls" and so on, and their
     # sum "validation/total_loss": means over the pictures, each as if it were a batch of its own.
     cfg.TEST.VALIDATION_LOSS = False
+    # "SGD", or "AdamW", of which MOMENTUM is the first beta; the second one is 0.999.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # Below 1: layer i of the n of a backbone of timm learns at the rate times this ** (n - i), as
+    # timm numbers them from the stem (0) on; neck and head learn at the rate itself.
+    cfg.SOLVER.LAYER_DECAY = 1.0
     # "float16" or "bfloat16"; a CPU has bfloat16 only. Used where SOLVER.AMP.ENABLED is True.
     cfg.SOLVER.AMP.PRECISION = "float16"
 
@@ -273,6 +278,23 @@ def _add_backbone_keys(cfg: CfgNode) -> None:
     cfg.MODEL.RES2NET.SCALES = 4
     # Width of one scale in res2, doubled per stage.
     cfg.MODEL.RES2NET.BASE_WIDTH = 26
+
+    # build_vfnet_timm_fpn_backbone: a model of timm (the extra `timm`). Of RESNETS only NORM_EVAL
+    # plays a part; BACKBONE.FREEZE_AT counts stages as timm does, the stem first.
+    cfg.MODEL.TIMM = CfgNode()
+    # Its name, such as "convnext_tiny": one whose features have the strides that the pyramid needs.
+    cfg.MODEL.TIMM.NAME = ""
+    # What else timm.create_model is given: a list of [name, value], such as [["depths", [2, 2]]].
+    cfg.MODEL.TIMM.KWARGS = []
+    # Stochastic depth: the probability of leaving out the last block; the first one is always
+    # there. 0: timm's default of the model.
+    cfg.MODEL.TIMM.DROP_PATH_RATE = 0.0
+    # Norm of each feature that the pyramid takes, a name of detectron2.layers.get_norm; "": none.
+    # Transformers and ConvNeXt, which have no norm at the end of a stage, are trained with "LN".
+    cfg.MODEL.TIMM.NORM = ""
+    # Pictures are padded to multiples of this, in pixels, for models whose windows have to fill
+    # them: the window's side times 32, such as 224 for maxvit_tiny_tf_224.
+    cfg.MODEL.TIMM.SIZE_DIVISIBILITY = 1
 
     # build_vfnet_res2net_pafpn_backbone: the pyramid of VFNet-X, with a path from fine to coarse.
     cfg.MODEL.PAFPN = CfgNode()
