@@ -131,6 +131,8 @@ def test_stochastic_depth_is_the_last_blocks():
         ({"NAME": "coat_lite_tiny"}, "pictures of any size.*doesn't match model"),
         ({"NAME": "maxvit_pico_rw_256"}, "set MODEL.TIMM.SIZE_DIVISIBILITY"),
         ({"NAME": "convnext_atto", "KWARGS": [["foo", 1]]}, "KWARGS.*'foo'"),
+        ({"KWARGS": ["depths"]}, r"a list of \[name, value\].*got 'depths'"),
+        ({"KWARGS": [["pretrained", True]]}, "must not have 'pretrained'"),
     ],
 )
 def test_what_cannot_be_built_is_an_error(settings, message):

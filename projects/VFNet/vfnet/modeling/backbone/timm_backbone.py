@@ -4,7 +4,7 @@ timm is an extra: it is imported where a backbone is built, never by `import vfn
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import chain
 from typing import Any
@@ -222,11 +222,28 @@ def _places(model: nn.Module, name: str, strides: list[int]) -> list[int]:
     return [max(i for i, r in enumerate(reductions) if r == stride) for stride in strides]
 
 
+def _arguments(entries: Sequence[Any]) -> dict[str, Any]:
+    """MODEL.TIMM.KWARGS as arguments, none of which may fetch or read a file."""
+    for entry in entries:
+        is_pair = isinstance(entry, (list, tuple)) and len(entry) == 2
+        if not is_pair or not isinstance(entry[0], str):
+            raise UserError(
+                "MODEL.TIMM.KWARGS must be a list of [name, value], such as "
+                f'[["depths", [2, 2]]], got {entry!r} in it'
+            )
+        if entry[0].startswith("pretrained") or entry[0] in ("checkpoint_path", "cache_dir"):
+            raise UserError(
+                f"MODEL.TIMM.KWARGS must not have {entry[0]!r}: weights of timm are those that "
+                "MODEL.WEIGHTS names, as a file or as timm://NAME"
+            )
+    return dict(entries)
+
+
 @BACKBONE_REGISTRY.register()
 def build_vfnet_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """The model of timm that MODEL.TIMM names, with FPN: see `build_fpn`."""
     timm = cfg.MODEL.TIMM
-    kwargs = dict(timm.KWARGS)
+    kwargs = _arguments(timm.KWARGS)
     if timm.DROP_PATH_RATE:
         kwargs["drop_path_rate"] = timm.DROP_PATH_RATE
     bottom_up = TimmBackbone(
