@@ -40,7 +40,7 @@ test: setup
 
 # A browser that does not answer fails its test instead of holding up all others.
 test-extras: setup
-	$(VENV_PYTHON) -m pip install --quiet --no-build-isolation --editable ".[export,sahi,wandb,web,test-extras]"
+	$(VENV_PYTHON) -m pip install --quiet --no-build-isolation --editable ".[export,sahi,timm,wandb,web,test-extras]"
 	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest tests -m extra --timeout 600
 
 # The figures of docs/reliability.md.

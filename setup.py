@@ -77,6 +77,8 @@ setup(
             "openvino>=2026.1",
         ],
         "sahi": ["sahi"],
+        # The first that these backbones were tried with.
+        "timm": ["timm>=1.0.31"],
         "wandb": ["wandb>=0.18"],
         "web": ["gradio>=6,<7"],
         # What the tests of the extras above need beside them.

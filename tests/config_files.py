@@ -13,8 +13,8 @@ ALL = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.y
 # Files of single keys that win over a config, and no configs themselves.
 OVERRIDES = [name for name in ALL if name.startswith("override/")]
 CONFIGURED = [name for name in ALL if name not in OVERRIDES]
-# What trains or evaluates a model of another folder, or is small for the demo.
-_USES = ("check/", "demo/", "override/", "swa/", "tta/")
+# What trains or evaluates a model of another folder, is small for the demo, or was never trained.
+_USES = ("check/", "demo/", "override/", "swa/", "timm/", "tta/")
 _TEMPLATES = ("Base-", "own_data")
 MODELS = [
     name

@@ -7,6 +7,7 @@ import pytest
 MODULES = {
     "export": ("nncf", "onnx", "onnxruntime", "onnxscript", "openvino"),
     "sahi": ("sahi",),
+    "timm": ("timm",),
     "wandb": ("wandb",),
     "web": ("gradio", "playwright"),
     "test-extras": ("supervision",),

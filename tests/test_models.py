@@ -18,8 +18,12 @@ from vfnet.data.datasets.shapes import load_shapes
 from vfnet.solver import build_optimizer
 
 # The other folders train or evaluate these networks, or have tests of their own: they are built
-# below, not stepped.
-OTHERS = [name for name in CONFIGURED if name not in MODELS and not stem(name).startswith("Base-")]
+# below, not stepped; those that need an extra are not.
+OTHERS = [
+    name
+    for name in CONFIGURED
+    if name not in MODELS and not stem(name).startswith("Base-") and not name.startswith("timm/")
+]
 PUBLISHED = [name for name in MODELS if not name.startswith("ablation/")]
 # All but those of the family that differ from another one in depth, width or schedule alone.
 _FIRST = {network(stem(name)): name for name in reversed(PUBLISHED)}

@@ -6,7 +6,7 @@ from torch import nn
 
 from vfnet import get_cfg
 from vfnet.errors import UserError
-from vfnet.solver import build_optimizer, parameter_groups
+from vfnet.solver import build_optimizer, check_continuable, parameter_groups, solver_values
 
 
 class Scale(nn.Module):
@@ -128,3 +128,54 @@ def test_unknown_clipping_is_refused():
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "all"
     with pytest.raises(UserError, match="full_model.*'all'"):
         build_optimizer(cfg, nn.Conv2d(1, 1, 1))
+
+
+def test_adamw_has_momentum_for_its_first_beta():
+    cfg = base_config()
+    cfg.SOLVER.OPTIMIZER, cfg.SOLVER.MOMENTUM = "AdamW", 0.8
+    optimizer = build_optimizer(cfg, Block())
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.8, 0.999)}
+    assert settings(cfg, Block()) == settings(base_config(), Block())
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    names = [group["name"] for group in optimizer.param_groups]
+    values = solver_values(names, optimizer.param_groups)
+    expected = {"MOMENTUM": 0.8, "BASE_LR": 0.01, "BIAS_LR_FACTOR": 2.0, "WEIGHT_DECAY_NORM": 3e-5}
+    assert {f"SOLVER.{key}": value for key, value in expected.items()}.items() <= values.items()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("OPTIMIZER", "Adam", "OPTIMIZER must be 'SGD' or 'AdamW', got 'Adam'"),
+        ("LAYER_DECAY", 0.9, "LAYER_DECAY 0.9 needs a backbone of timm"),
+        ("LAYER_DECAY", 1.1, "LAYER_DECAY must be above 0 and at most 1, got 1.1"),
+        ("LAYER_DECAY", 0.0, "LAYER_DECAY must be above 0 and at most 1, got 0.0"),
+    ],
+)
+def test_what_cannot_be_built_is_an_error(key, value, message):
+    cfg = base_config()
+    cfg.SOLVER[key] = value
+    with pytest.raises(UserError, match=message):
+        build_optimizer(cfg, Block())
+
+
+def test_nesterov_is_sgds():
+    cfg = base_config()
+    cfg.SOLVER.OPTIMIZER, cfg.SOLVER.NESTEROV = "AdamW", True
+    with pytest.raises(UserError, match="NESTEROV True is for SOLVER.OPTIMIZER SGD"):
+        build_optimizer(cfg, Block())
+
+
+def test_a_run_goes_on_with_the_optimizer_that_it_began_with():
+    cfg = base_config()
+    stored = build_optimizer(cfg, Block()).state_dict()
+    check_continuable(build_optimizer(cfg, Block()), stored)
+    cfg.SOLVER.OPTIMIZER = "AdamW"
+    for optimizer in (
+        build_optimizer(cfg, Block()),
+        build_optimizer(base_config(), nn.Linear(1, 1)),
+    ):
+        with pytest.raises(UserError, match="not the one of this config"):
+            check_continuable(optimizer, stored)

@@ -1,12 +1,14 @@
 """Every config key that this project adds to Detectron2's, with its unit and its options.
 
-Those of the detectors stand in detector_nodes.py. The comment above a key, or behind it, is its
-description in docs/keys.md; a key without one fails the build of the documentation.
+Those of the detectors stand in detector_nodes.py, those of backbones and necks in backbone_keys.py.
+The comment above a key, or behind it, is its description in docs/keys.md; a key without one fails
+the build of the documentation.
 """
 
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
+from .backbone_keys import add_backbone_keys
 from .detector_nodes import DEFAULT_NUM_CLASSES, add_detector_nodes, dense_node
 from .errors import UserError
 from .utils.yaml_files import SafeCfgNode
@@ -32,7 +34,7 @@ UNCHOSEN_RESIZE = str(b"pil", "ascii")
 def add_vfnet_config(cfg: CfgNode) -> None:
     """Add this project's keys, at their defaults, to a config of `detectron2.config.get_cfg()`."""
     add_detector_nodes(cfg)
-    _add_backbone_keys(cfg)
+    add_backbone_keys(cfg)
     _add_augmentation_keys(cfg)
     _add_averaging_keys(cfg.SOLVER)
     _add_early_stop_keys(cfg.SOLVER)
@@ -69,6 +71,11 @@ def add_vfnet_config(cfg: CfgNode) -> None:
     # The losses on DATASETS.TEST at each evaluation, as "validation/loss_cls" and so on, and their
     # sum "validation/total_loss": means over the pictures, each as if it were a batch of its own.
     cfg.TEST.VALIDATION_LOSS = False
+    # "SGD", or "AdamW", of which MOMENTUM is the first beta; the second one is 0.999.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # Below 1: layer i of the n of a backbone of timm learns at the rate times this ** (n - i), as
+    # timm numbers them from the stem (0) on; neck and head learn at the rate itself.
+    cfg.SOLVER.LAYER_DECAY = 1.0
     # "float16" or "bfloat16"; a CPU has bfloat16 only. Used where SOLVER.AMP.ENABLED is True.
     cfg.SOLVER.AMP.PRECISION = "float16"
 
@@ -246,45 +253,3 @@ def _add_slice_keys(test: CfgNode) -> None:
     test.SLICE.MERGE_THRESH = 0.0
     # Slices that the detector is given at once.
     test.SLICE.BATCH_SIZE = 4
-
-
-def _add_backbone_keys(cfg: CfgNode) -> None:
-    # Batch norms of the backbone keep their running statistics while training; their scale and
-    # shift still learn where they are not frozen. Set False to train from scratch.
-    cfg.MODEL.RESNETS.NORM_EVAL = True
-    # The old name of MODEL.RESNETS.NORM_EVAL, still read: False in either key is False.
-    cfg.MODEL.VFNET.BACKBONE_NORM_EVAL = True
-    # Start each residual block as the identity: the scale of its last norm is 0. For training from
-    # scratch; loaded weights overwrite it.
-    cfg.MODEL.RESNETS.ZERO_INIT_RESIDUAL = False
-
-    # What makes P6, and from it P7, of the pyramids that this project builds: "p5", "res5", or
-    # "pool" (P6 is every second cell of P5, and there is no P7).
-    cfg.MODEL.FPN.P6_FROM = "p5"
-    # Whether a ReLU stands before P7's convolution.
-    cfg.MODEL.FPN.P7_RELU = True
-    # Norm of P6 and P7: a name of detectron2.layers.get_norm. FPN.NORM does not reach them.
-    cfg.MODEL.FPN.P6_P7_NORM = ""
-
-    # build_bfp_backbone: the balanced feature pyramid (Libra R-CNN) behind another pyramid.
-    cfg.MODEL.BFP = CfgNode()
-    # The builder of that pyramid.
-    cfg.MODEL.BFP.BACKBONE = ""
-    # The level, counted from the finest, whose size it is refined at.
-    cfg.MODEL.BFP.REFINE_LEVEL = 2
-    # By what it is refined: "non_local", "conv" or "".
-    cfg.MODEL.BFP.REFINE = "non_local"
-
-    # build_vfnet_res2net_fpn_backbone, build_vfnet_res2net_pafpn_backbone.
-    cfg.MODEL.RES2NET = CfgNode()
-    # Groups of channels in the 3x3 convolutions of a block.
-    cfg.MODEL.RES2NET.SCALES = 4
-    # Width of one scale in res2, doubled per stage.
-    cfg.MODEL.RES2NET.BASE_WIDTH = 26
-
-    # build_vfnet_res2net_pafpn_backbone: the pyramid of VFNet-X, with a path from fine to coarse.
-    cfg.MODEL.PAFPN = CfgNode()
-    # Norm of its convolutions but the lateral ones: a name of detectron2.layers.get_norm.
-    cfg.MODEL.PAFPN.NORM = ""
-    # Whether the last convolutions of P3 to P5 are modulated deformable ones (DCNv2).
-    cfg.MODEL.PAFPN.DEFORM = False

@@ -7,6 +7,7 @@ from .mmdet.names import convert_state_dict, to_mmdet_state_dict
 from .resize import take_resize, training_resize
 from .safetensors_file import write_safetensors
 from .tensor_file import read_checkpoint
+from .timm_weights import register_timm_handler
 from .weights_check import weights_mismatches
 
 __all__ = [
@@ -26,3 +27,4 @@ __all__ = [
 ]
 
 register_mmdet_handler()
+register_timm_handler()

@@ -27,6 +27,7 @@ from .fit import (
 )
 from .safetensors_file import SUFFIX, write_safetensors
 from .tensor_file import read_checkpoint
+from .timm_weights import are_timms, backbone_weights, find_timm_backbone
 
 # What optimizers, schedules and hooks raise where they are given the state of others.
 _OF_OTHERS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
@@ -167,6 +168,8 @@ class VFNetCheckpointer(DetectionCheckpointer):
             loaded = super()._load_file(filename)
         model = loaded["model"]
         if isinstance(model, Mapping) and isinstance(model.get("state_dict"), Mapping):
+            if find_timm_backbone(self.model):  # what timm's training writes
+                return {"model": model["state_dict"]}
             raise UserError(
                 f"{filename} looks like a checkpoint of mmdet: set MODEL.WEIGHTS to "
                 f"mmdet://{filename}, which converts it"
@@ -220,12 +223,13 @@ class VFNetCheckpointer(DetectionCheckpointer):
             Detectron2 has to say which ones it did not find.
         """
         weights = _without_module_prefix(checkpoint["model"])
+        backbone, weights = self._of_timm(weights)
         if self._whole_detector:
             self._require_head(weights)
+        if self._whole_detector or backbone is not None:
             # Guessed names may leave a part of the model as it was: all have to fit.
             checkpoint.pop("matching_heuristics", None)
         current = self.model.state_dict()
-        backbone = None
         if checkpoint.get("matching_heuristics", False):
             del checkpoint["matching_heuristics"]
             if checkpoint.get("__author__") != "mmdet":
@@ -245,6 +249,22 @@ class VFNetCheckpointer(DetectionCheckpointer):
             self.logger.info(_class_layer_message(weights, current))
         checkpoint["model"] = _without(weights, other_classes)
         return other_classes
+
+    def _of_timm(self, weights: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        """Give the weights of a model of timm the names that this detector's backbone has.
+
+        Returns:
+            what these names begin with, and the weights; None, and what came, where either is none
+            of timm.
+        """
+        found = find_timm_backbone(self.model)
+        if found is None or not are_timms(weights):
+            return None, weights
+        prefix, backbone = found
+        own, left = backbone_weights(weights, backbone)
+        if left and not self._only_check:
+            self.logger.info(f"{self._path}: left over {', '.join(left)}, of timm's classifier")
+        return prefix, {f"{prefix}{name}": value for name, value in own.items()}
 
     def _require_head(self, weights: Mapping[str, Any]) -> None:
         if not has_head(weights):

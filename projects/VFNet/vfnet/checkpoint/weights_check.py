@@ -7,15 +7,20 @@ from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 
+from ..modeling.backbone.timm_backbone import pixel_statistics
+
 
 class _Recipe(NamedTuple):
-    """What weights were trained with: a name for it, and the values of four config keys."""
+    """What weights were trained with: a name for it, and the values of four config keys.
+
+    A `stride_in_1x1` of None: it plays no part.
+    """
 
     name: str
     pixel_mean: list[float]
     pixel_std: list[float]
     input_format: str
-    stride_in_1x1: bool
+    stride_in_1x1: bool | None
 
 
 _RGB_MEAN, _RGB_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -33,6 +38,8 @@ _KNOWN = [
     (r"(.*/)?ImageNetPretrained/FAIR/", _FAIR),
 ]
 
+_TIMM_BUILDER = "build_vfnet_timm_fpn_backbone"
+
 
 def weights_mismatches(cfg: CfgNode) -> list[str]:
     """Compare the config's input and stride placement with what its weights were trained with.
@@ -44,7 +51,7 @@ def weights_mismatches(cfg: CfgNode) -> list[str]:
         One sentence for each of PIXEL_MEAN, PIXEL_STD, INPUT.FORMAT and STRIDE_IN_1X1 that does
         not fit; nothing for weights of unknown origin.
     """
-    recipe = _recipe(cfg.MODEL.WEIGHTS)
+    recipe = _recipe(cfg)
     if recipe is None:
         return []
     pairs: list[tuple[str, Any, Any]] = [
@@ -53,7 +60,7 @@ def weights_mismatches(cfg: CfgNode) -> list[str]:
         ("INPUT.FORMAT", cfg.INPUT.FORMAT, recipe.input_format),
     ]
     # Basic blocks (ResNet-18 and 34) have no 1x1 convolution that a stride could be in.
-    if cfg.MODEL.RESNETS.DEPTH >= 50:
+    if cfg.MODEL.RESNETS.DEPTH >= 50 and recipe.stride_in_1x1 is not None:
         found = cfg.MODEL.RESNETS.STRIDE_IN_1X1
         pairs.append(("MODEL.RESNETS.STRIDE_IN_1X1", found, recipe.stride_in_1x1))
     return [
@@ -64,8 +71,14 @@ def weights_mismatches(cfg: CfgNode) -> list[str]:
     ]
 
 
-def _recipe(weights: str) -> _Recipe | None:
-    return next((recipe for pattern, recipe in _KNOWN if re.match(pattern, weights)), None)
+def _recipe(cfg: CfgNode) -> _Recipe | None:
+    model = cfg.MODEL
+    if model.WEIGHTS and _TIMM_BUILDER in (model.BACKBONE.NAME, model.BFP.BACKBONE):
+        statistics = pixel_statistics(model.TIMM.NAME)
+        return statistics and _Recipe(
+            f"timm's weights of {model.TIMM.NAME}", *statistics, "RGB", None
+        )
+    return next((recipe for pattern, recipe in _KNOWN if re.match(pattern, model.WEIGHTS)), None)
 
 
 def _equal(found: Any, trained: Any) -> bool:

@@ -23,7 +23,7 @@ _LONGEST_SHOWN = 200
 _LARGEST = 2**31 - 1
 
 # Lists of more than one kind, whose elements are checked where they are read.
-_MIXED = ("DATASETS.COCO_FORMAT", "TEST.EXPECTED_RESULTS")
+_MIXED = ("DATASETS.COCO_FORMAT", "MODEL.TIMM.KWARGS", "TEST.EXPECTED_RESULTS")
 
 # Examples for keys whose default is empty or None; such lists that are not here hold texts.
 _EXAMPLES: dict[str, Any] = {
@@ -56,11 +56,13 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("MODEL.RES2NET.*", 1, 1024),
     ("MODEL.GFL.REG_MAX", 1, 1024),
     ("MODEL.*.POOLER_RESOLUTION", 1, 256),
+    ("MODEL.TIMM.DROP_PATH_RATE", 0, 0.99),
     # Processes, and rectangles in a picture.
     ("DATALOADER.NUM_WORKERS", 0, 1000),
     ("INPUT.CUTOUT.NUM_HOLES", 0, 10_000),
     # What is divided by.
     ("MODEL.PIXEL_STD", 1e-6, _LARGEST),
+    ("MODEL.TIMM.SIZE_DIVISIBILITY", 1, 16_384),
     ("SOLVER.CHECKPOINT_PERIOD", 1, _LARGEST),
 )
 

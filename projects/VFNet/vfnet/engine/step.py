@@ -15,6 +15,7 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..errors import UserError
+from ..solver import check_continuable
 from ..utils.comm import of_all_processes
 from ..utils.events import collected_scalars
 from ..utils.precision import autocast_type
@@ -141,7 +142,12 @@ class StepTrainer(SimpleTrainer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the state over, the seed of the run that is continued included."""
+        """Take the state over, the seed of the run that is continued included.
+
+        Raises:
+            UserError: the run had another optimizer.
+        """
+        check_continuable(self.optimizer, state_dict["optimizer"])
         super().load_state_dict(state_dict)
         self.seed = state_dict.get("seed", self.seed)
         if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:

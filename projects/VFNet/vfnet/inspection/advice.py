@@ -50,7 +50,7 @@ def recommend(shares: Mapping[str, Sequence[tuple[int, float]]]) -> str:
             f"{best} leaves {100 * means[best]:.1f} % without a location, instead of "
             f"{100 * before:.1f} %"
         )
-    if rest is not None and (not parts or means[best] > 0):
+    if rest is not None and (best is None or not parts or means[best] > 0):
         parts.append(f"{FALLBACK} gives {'the others' if parts else 'each'} the best one left")
     return "; ".join(parts) or "none of these changes helps: the boxes are too small"
 

@@ -10,8 +10,8 @@ from ...errors import UserError
 from ...layers.conv_norm import conv_with_norm
 from ...layers.fast_conv import use_fast_convolutions
 
-# Of a backbone, by the names that Detectron2's ResNet has for them: strides 4, 8, 16 and 32.
-_STAGES = ("res2", "res3", "res4", "res5")
+# Of a backbone's stages, by the names that Detectron2's ResNet has for them.
+STAGE_STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 
 
 class LastLevels(LastLevelP6P7):
@@ -47,7 +47,7 @@ def pyramid_inputs(cfg: CfgNode) -> list[str]:
         UserError: MODEL.FPN.IN_FEATURES names something else.
     """
     names = list(cfg.MODEL.FPN.IN_FEATURES)
-    if not names or tuple(names) != _STAGES[-len(names) :]:
+    if not names or names != list(STAGE_STRIDES)[-len(names) :]:
         raise UserError(
             "MODEL.FPN.IN_FEATURES must name stages that follow each other up to res5, such as "
             f"['res3', 'res4', 'res5'], or from res2 on for the level p2; got {names}"
