@@ -181,11 +181,15 @@ class OnCuda(torch.Tensor):
     is_cuda = True
 
 
-def test_grid_sample_is_a_gpus_way_outside_graphs(monkeypatch):
+@pytest.mark.parametrize(
+    "module, asked",
+    [(torch.compiler, "is_compiling"), (torch, "are_deterministic_algorithms_enabled")],
+)
+def test_grid_sample_is_a_gpus_way_outside_graphs(monkeypatch, module, asked):
     x = torch.zeros(1, 2, 3, 3)
     assert not takes_grid(x)
     assert takes_grid(x.as_subclass(OnCuda))
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(module, asked, lambda: True)
     assert not takes_grid(x.as_subclass(OnCuda))
 
 

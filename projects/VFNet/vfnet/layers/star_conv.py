@@ -69,8 +69,12 @@ def scale_gradient(x: Tensor, share: float) -> Tensor:
 
 
 def takes_grid(x: Tensor) -> bool:
-    """Whether the samples of x are `grid_sample`'s: on a GPU, and no graph is traced."""
-    return x.is_cuda and not (torch.jit.is_tracing() or torch.compiler.is_compiling())
+    """Whether the samples of x are `grid_sample`'s: on a GPU, and no graph is traced.
+
+    Its gradient has no deterministic form.
+    """
+    traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    return x.is_cuda and not (traced or torch.are_deterministic_algorithms_enabled())
 
 
 def star_samples(x: Tensor, offset: Tensor) -> SamplingPoints | SamplingGrid | None:
