@@ -129,6 +129,15 @@ def test_shared_points_give_the_same():
 
 
 @both_ways
+def test_a_batch_without_a_picture_gives_one():
+    layer, x, offset = random_layer()
+    out = layer(x[:0], offset[:0])
+    assert out.shape == (0, 8, 11, 13)
+    out.sum().backward()
+    assert (layer.weight.grad == 0).all()
+
+
+@both_ways
 def test_samples_outside_read_zero():
     layer, x, offset = random_layer()
     assert layer(x, torch.full_like(offset, 1000.0)).abs().max() == 0

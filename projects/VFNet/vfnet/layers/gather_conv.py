@@ -122,7 +122,7 @@ def gather_convolution(x: Tensor, points: SamplingPoints, weight: Tensor) -> Ten
         out = _sample(table, points.rows, points.weights).to(kernel.dtype) @ kernel
     else:
         out = _GatherInParts.apply(table, points.rows, points.weights, kernel)
-    return out.view(n, *points.size, -1).permute(0, 3, 1, 2)
+    return out.view(n, *points.size, kernel.shape[1]).permute(0, 3, 1, 2)
 
 
 def _sample(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
