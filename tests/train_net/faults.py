@@ -70,7 +70,7 @@ class Run:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
-                preexec_fn=ignore_interrupts if no_interrupt else None,
+                preexec_fn=ignore_interrupts if no_interrupt else heed_interrupts,
             )
 
     def __enter__(self):
@@ -125,3 +125,8 @@ class Run:
 def ignore_interrupts():
     """What `nohup` and `&` do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def heed_interrupts():
+    """What a terminal does, wherever the tests themselves run."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
