@@ -133,6 +133,8 @@ def test_stochastic_depth_is_the_last_blocks():
         ({"NAME": "convnext_atto", "KWARGS": [["foo", 1]]}, "KWARGS.*'foo'"),
         ({"KWARGS": ["depths"]}, r"a list of \[name, value\].*got 'depths'"),
         ({"KWARGS": [["pretrained", True]]}, "must not have 'pretrained'"),
+        ({"KWARGS": [["features_only", True]]}, "must not have 'features_only'"),
+        ({"KWARGS": [["depths", [1]]]}, "cannot build convnext_atto.*IndexError"),
     ],
 )
 def test_what_cannot_be_built_is_an_error(settings, message):

@@ -199,14 +199,14 @@ def _create(name: str, kwargs: dict[str, Any]) -> nn.Module:
     for more in (*_ANY_SIZE, {}):
         try:
             return timm.create_model(name, num_classes=0, **{**more, **kwargs})
-        except TypeError as error:
+        except RuntimeError as error:  # a tag that there is not
+            raise UserError(f"MODEL.TIMM.NAME {name!r}: {error}") from error
+        except Exception as error:  # whatever its arguments come to
             if not any(f"'{key}'" in str(error) for key in more):
                 raise UserError(
                     f"timm cannot build {name} with MODEL.TIMM.KWARGS and DROP_PATH_RATE as "
-                    f"configured, {kwargs}: {error}"
+                    f"configured, {kwargs}: {type(error).__name__} {error}"
                 ) from error
-        except RuntimeError as error:  # a tag that there is not
-            raise UserError(f"MODEL.TIMM.NAME {name!r}: {error}") from error
     raise AssertionError("the last try has no more arguments")
 
 
@@ -235,6 +235,11 @@ def _arguments(entries: Sequence[Any]) -> dict[str, Any]:
             raise UserError(
                 f"MODEL.TIMM.KWARGS must not have {entry[0]!r}: weights of timm are those that "
                 "MODEL.WEIGHTS names, as a file or as timm://NAME"
+            )
+        if entry[0] == "features_only":
+            raise UserError(
+                "MODEL.TIMM.KWARGS must not have 'features_only': the features are taken of the "
+                "model itself"
             )
     return dict(entries)
 
