@@ -55,6 +55,7 @@ def test_a_wrong_file_is_named_with_what_is_wrong(write, text, pattern):
     [
         (["MODEL.VFNET.NMS_THRESH", "0.5"], "NMS_THRESH does not exist.*NMS_THRESH_TEST"),
         (["VFNET.ATSS_TOPK", "9"], "did you mean MODEL.VFNET.ATSS_TOPK"),
+        (["SOLVER.EARLYSTOP.ENABLED", "True"], "did you mean SOLVER.EARLY_STOP.ENABLED"),
         (["MODEL.WEIGHTS.DEEPER", "x"], "MODEL.WEIGHTS.DEEPER"),
         (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER"),
         (["SOLVER.MAX_ITER"], "odd length"),

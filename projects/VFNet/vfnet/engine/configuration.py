@@ -91,10 +91,11 @@ def _merge_file(cfg: CfgNode, path: str, option: str) -> None:
 
 
 def _similar_keys(key: str) -> list[str]:
-    """Up to three existing config keys, written out in full."""
+    """Up to three existing config keys, written out in full, the most similar first."""
     existing = list(_full_keys(get_cfg()))
     last = key.rpartition(".")[2]
     same_last = [name for name in existing if name.rpartition(".")[2] == last]
+    same_last.sort(key=lambda name: -difflib.SequenceMatcher(None, key, name).ratio())
     close = difflib.get_close_matches(key, existing, n=3)
     return list(dict.fromkeys([*same_last, *close]))[:3]
 

@@ -85,6 +85,9 @@ def _draw_rate(axes: Axes, metrics: Metrics) -> None:
         axes.plot(iterations, values, color="C0", label=f"{values[-1]:.3g} at the end")
         if values.min() > 0 and values.max() > 20 * values.min():
             axes.set_yscale("log")
+        else:
+            # Rates such as 0.00052 take more room than the page's panels have beside the axis.
+            axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useOffset=False)
     _finish(axes, "Learning rate", "iteration", "rate")
 
 

@@ -73,8 +73,10 @@ def check_images(records: Sequence[dict[str, Any]], skip: bool = False) -> str:
     """
     problems, turned = inspect_pictures(records)
     lines = [describe_problems(problems, len(records))] if problems else []
-    if problems and (not skip or len(problems) == len(records)):
+    if len(problems) == len(records) > 0:
         raise UserError(lines[0])
+    if problems and not skip:
+        raise UserError(f"{lines[0]}; DATASETS.ON_BAD_IMAGE skip goes on without them")
     return ". ".join(filter(None, [*lines, describe_turned(turned)]))
 
 
