@@ -3,6 +3,7 @@
 import pytest
 import torch
 from detectron2.modeling import build_model
+from torch._dynamo import exc
 
 from tests.engine.tiny import tiny_config
 from tests.engine.tiny_libra import libra_config
@@ -103,3 +104,16 @@ def test_two_stages_have_no_graph(tmp_path):
     with pytest.raises(UserError, match="got GeneralizedRCNN.*two stages: choose a config"):
         DetectorGraph(build_model(libra_config(tmp_path)), rgb=True)
     DetectorGraph(build_model(tiny_config(tmp_path)), rgb=True)
+
+
+def test_a_network_of_one_size_is_told_how(tmp_path, monkeypatch):
+    """As torch says it of a Swin transformer, whose windows count the cells."""
+
+    def specialized(*args, **options):
+        kind = exc.UserErrorType.CONSTRAINT_VIOLATION
+        raise exc.UserError(kind, "Specializations unexpectedly required (height)!\nSee above")
+
+    monkeypatch.setattr(torch.export, "export", specialized)
+    _, graph = tiny_graph("atss", tmp_path, two_levels=True)
+    with pytest.raises(UserError, match=r"required \(height\)!\): name one, as in --size 800x1333"):
+        export_program(graph)

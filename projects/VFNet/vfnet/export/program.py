@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._dynamo.exc import UserError as TorchUserError
 from torch.export import Dim, ExportedProgram
 
+from ..errors import UserError
 from .graph import DetectorGraph
 
 INPUTS = ("images", "sizes")
@@ -25,7 +27,11 @@ def output_names(raw: bool) -> tuple[str, ...]:
 def export_program(
     graph: DetectorGraph, batch: int = 1, size: tuple[int, int] | None = None
 ) -> ExportedProgram:
-    """Take the graph for `batch` pictures of a padded size (H, W), or of any size: None."""
+    """Take the graph for `batch` pictures of a padded size (H, W), or of any size: None.
+
+    Raises:
+        UserError: the network, such as a Swin transformer's, takes one size alone into its graph.
+    """
     unit, coarsest = _size_unit(graph), _coarsest_stride(graph)
     # Where sizes are to stay open, no level of the example may be a cell high or wide: torch would
     # take that for a rule. What it exports holds for smaller pictures as well.
@@ -39,7 +45,7 @@ def export_program(
         bounds = {"min": coarsest + 1, "max": LARGEST_SIDE}
         shapes = ({2: Dim("height", **bounds), 3: Dim("width", **bounds)}, None)
     graph = graph.cpu().eval().requires_grad_(False)
-    with torch.no_grad(), quiet_tracing():
+    with torch.no_grad(), quiet_tracing(), _one_size_alone(size):
         return torch.export.export(
             graph,
             example,
@@ -56,6 +62,20 @@ def quiet_tracing() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _one_size_alone(size: tuple[int, int] | None) -> Iterator[None]:
+    try:
+        yield
+    except TorchUserError as error:
+        if size is not None:
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"this network cannot be exported for pictures of any size ({reason}): name one, as in "
+            "--size 800x1333"
+        ) from error
 
 
 def _coarsest_stride(graph: DetectorGraph) -> int:
