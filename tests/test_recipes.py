@@ -11,7 +11,8 @@ from vfnet.config import detector_node
 PUBLISHED = [
     name
     for name in ALL
-    if stem(name).startswith(("Base-VFNet", "vfnet")) and not name.startswith(("swa/", "tta/"))
+    if stem(name).startswith(("Base-VFNet", "vfnet"))
+    and not name.startswith(("swa/", "timm/", "tta/"))
 ]
 
 

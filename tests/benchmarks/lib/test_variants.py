@@ -83,8 +83,9 @@ def test_backbone_and_head_are_one_graph_each(config):
             for part in (model.backbone, model.head)
         )
         actual = head(list(backbone(images).values()))
-    for left, right in zip(actual, expected):
-        assert len(left) == 5
+    for name in ("logits", "distances", "refined_distances"):
+        left, right = getattr(actual, name), getattr(expected, name)
+        assert len(left) == len(right) == 5
         for level, reference in zip(left, right):
             torch.testing.assert_close(level, reference, rtol=1e-4, atol=1e-4)
 

@@ -47,6 +47,11 @@ class WatchedLoader:
     def __init__(self, loader: DataLoader) -> None:
         self._loader = loader
 
+    @property
+    def dataset(self) -> Any:
+        """What the samples come from."""
+        return self._loader.dataset
+
     def __len__(self) -> int:
         """How many batches there are."""
         return len(self._loader)

@@ -38,7 +38,10 @@ def get_config_file(config_path: str) -> str:
     by_name = files | {path.name: path for path in files.values()}
     name = config_path if config_path.endswith(".yaml") else f"{config_path}.yaml"
     if name not in by_name:
-        close = difflib.get_close_matches(Path(name).name, [Path(file).name for file in files], n=3)
+        # By stems: of a short name, ".yaml" would be what it shares with any other.
+        stems = [Path(file).stem for file in files]
+        near = difflib.get_close_matches(name.rpartition("/")[2].removesuffix(".yaml"), stems, n=3)
+        close = [f"{stem}.yaml" for stem in near]
         known = f"did you mean {' or '.join(close)}" if close else f"available: {', '.join(files)}"
         raise NotInZooError(
             f"expected the name of a config of this project, got {config_path!r}; {known}"
