@@ -52,25 +52,6 @@ def test_a_detector_of_bgr_is_given_bgr(tmp_path):
     assert_close_detections(found, 0, expected)
 
 
-@pytest.mark.parametrize("name", ["vfnet_dcn", "libra_retinanet"])
-def test_exported_once_a_graph_takes_pictures_of_other_sizes(name, tmp_path):
-    _, graph = tiny_graph(name, tmp_path, two_levels=True, TOPK_CANDIDATES_TEST=50)
-    program = export_program(graph, batch=2)
-    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    assert not {name for name in called if "sort" in name or "embedding_bag" in name}
-    deformed = [node for node in program.graph.nodes if "deform_conv2d" in str(node.target)]
-    # Two stars and two towers on each of two levels, and three layers of the backbone.
-    assert len(deformed) == (11 if name == "vfnet_dcn" else 0)
-    module = program.module(check_guards=False)
-    for sizes in (((150, 260), (140, 130)), ((300, 131), (200, 131))):
-        images, valid = map(torch.from_numpy, pad_together(pixels(*sizes), 2, None))
-        with torch.no_grad():
-            found, expected = module(images, valid), graph(images, valid)
-        assert torch.equal(found[3], expected[3])
-        torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-3)
-        torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-5)
-
-
 def test_raw_gives_all_scores_and_boxes_within_their_image(tmp_path):
     keys = {"NMS_TYPE": "soft_nms_linear"}
     _, detector = tiny_detector("atss", tmp_path, **keys)

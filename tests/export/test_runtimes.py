@@ -3,13 +3,21 @@
 import pytest
 import torch
 
-from tests.export.detectors import DETECTORS, pixels, saved_detector, write_pictures
+from tests.export.detectors import (
+    DETECTORS,
+    pixels,
+    saved_detector,
+    tiny_graph,
+    write_pictures,
+)
 from tests.extras import needs
 from vfnet.errors import UserError
 from vfnet.export import load_exported
 from vfnet.export.agreement import compare
 from vfnet.export.description import description_path, read_description, write_description
 from vfnet.export.graph import selection_rule
+from vfnet.export.padding import pad_together
+from vfnet.export.program import export_program
 from vfnet.export.write import ExportOptions, export_detector
 
 pytestmark = needs("export")
@@ -49,6 +57,26 @@ def test_a_file_of_one_size_agrees_with_torch(name, file_format, tmp_path):
 
 
 WITH_DEFORM_CONV = ("vfnet", "vfnet_dcn", "foveabox_aligned", "reppoints")
+
+
+@pytest.mark.parametrize("name", ["vfnet_dcn", "libra_retinanet"])
+def test_exported_once_a_graph_takes_pictures_of_other_sizes(name, tmp_path):
+    """Here, because torch.export takes a minute."""
+    _, graph = tiny_graph(name, tmp_path, two_levels=True, TOPK_CANDIDATES_TEST=50)
+    program = export_program(graph, batch=2)
+    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert not {name for name in called if "sort" in name or "embedding_bag" in name}
+    deformed = [node for node in program.graph.nodes if "deform_conv2d" in str(node.target)]
+    # Two stars and two towers on each of two levels, and three layers of the backbone.
+    assert len(deformed) == (11 if name == "vfnet_dcn" else 0)
+    module = program.module(check_guards=False)
+    for sizes in (((150, 260), (140, 130)), ((300, 131), (200, 131))):
+        images, valid = map(torch.from_numpy, pad_together(pixels(*sizes), 2, None))
+        with torch.no_grad():
+            found, expected = module(images, valid), graph(images, valid)
+        assert torch.equal(found[3], expected[3])
+        torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
