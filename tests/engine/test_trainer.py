@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.engine import DefaultTrainer
 
+from tests.train_net.runs import assert_equal
 from vfnet.engine import NonFiniteLossError, Trainer
 
 from .tiny import nan_picture, picture, tiny_config, train_on
@@ -61,6 +62,25 @@ def test_a_finished_run_is_only_evaluated(tmp_path, monkeypatch):
     assert evaluated == [again.model]
     for ours, theirs in zip(again.model.state_dict().values(), first.model.state_dict().values()):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("left", [None, b"half a file"], ids=["before it", "damaged"])
+def test_a_run_killed_before_its_final_checkpoint_writes_it(tmp_path, left):
+    """Its last numbered checkpoint may be of the same iteration."""
+    cfg = tiny_config(tmp_path, "SOLVER.CHECKPOINT_PERIOD", "1", "SOLVER.EMA.ENABLED", "True")
+    train_on(cfg, [picture(1)], [picture(2)])
+    final = tmp_path / "model_final.pth"
+    whole = torch.load(final, weights_only=True)
+    final.unlink()
+    if left:
+        final.write_bytes(left)
+    else:
+        (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    again = Trainer(cfg)
+    again.resume_or_load(resume=True)
+    again.train()
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+    assert_equal(torch.load(final, weights_only=True), whole, "final")
 
 
 def test_detectron2s_own_trainer_trains_it(tmp_path):

@@ -87,7 +87,7 @@ class Run:
         """All that belong to the run and have not ended."""
         return processes_with(self.variable)
 
-    def wait_for_file(self, name, seconds=120):
+    def wait_for_file(self, name, seconds=300):
         """Wait for a file in OUTPUT_DIR, such as a checkpoint; the run may not have ended."""
         end = time.monotonic() + seconds
         while not (self.folder / name).exists():

@@ -21,3 +21,19 @@ def snapshot(folder):
 def weights(path):
     """Return a checkpoint's tensors by name."""
     return torch.load(path, weights_only=True)["model"]
+
+
+def assert_equal(found, expected, name):
+    """Compare what two checkpoints hold, to the last bit."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), name
+        for key in expected:
+            assert_equal(found[key], expected[key], f"{name}.{key}")
+    elif isinstance(expected, (list, tuple)):
+        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_equal(one, other, f"{name}.{index}")
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), name
+    else:
+        # The only thing that belongs to a run and not to what it computes.
+        assert found == expected or name.endswith(".run"), name

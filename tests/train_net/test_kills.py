@@ -9,7 +9,7 @@ from detectron2.modeling import build_model
 
 from tests.engine.tiny import tiny_config
 from tests.train_net.killed import kill, start
-from tests.train_net.runs import EVERYTHING_RANDOM
+from tests.train_net.runs import EVERYTHING_RANDOM, assert_equal
 
 # A checkpoint each iteration and an evaluation each second one, so that kills meet them too.
 OFTEN = ("SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "1", "TEST.EVAL_PERIOD", "2")
@@ -18,21 +18,6 @@ RUNS = {
     "EMA, two loader workers": ("SOLVER.EMA.ENABLED", "True", "DATALOADER.NUM_WORKERS", "2"),
     "SWA": SWA,
 }
-
-
-def assert_equal(found, expected, name):
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys(), name
-        for key in expected:
-            assert_equal(found[key], expected[key], f"{name}.{key}")
-    elif isinstance(expected, (list, tuple)):
-        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert_equal(one, other, f"{name}.{index}")
-    elif isinstance(expected, torch.Tensor):
-        assert torch.equal(found, expected), name
-    else:
-        # The only thing that belongs to a run and not to what it computes.
-        assert found == expected or name.endswith(".run"), name
 
 
 def checkpoints(folder):

@@ -43,6 +43,9 @@ from .writers import build_writers
 
 logger = logging.getLogger(__name__)
 
+# What Detectron2 calls a run's last checkpoint.
+FINAL = "model_final"
+
 
 class _Ended(BaseException):
     """Raised instead of a step by a run that has ended early; no failure, so no `Exception`."""
@@ -98,6 +101,8 @@ class Trainer(DefaultTrainer):
             trainer=weakref.proxy(self),
         )
         self.start_iter = 0
+        # Whether it continues from its final checkpoint.
+        self._is_final = False
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
@@ -119,6 +124,7 @@ class Trainer(DefaultTrainer):
         configured = solver_values(names, self.optimizer.param_groups)
         self.checkpointer.load(last)
         self.start_iter = self.iter + 1
+        self._is_final = os.path.basename(last) == f"{FINAL}.pth"
         used = solver_values(names, self.optimizer.param_groups)
         if self.cfg.SEED >= 0:
             configured["SEED"], used["SEED"] = self.cfg.SEED, self._trainer.seed
@@ -147,6 +153,9 @@ class Trainer(DefaultTrainer):
                 "training is finished, evaluating only"
             )
         with failures_in_one_line(self, self.cfg.OUTPUT_DIR):
+            if self.start_iter >= self.max_iter and not self._is_final:
+                # It was killed after a numbered checkpoint of the last iteration.
+                self.checkpointer.save(FINAL, iteration=self.start_iter - 1)
             try:
                 return super().train()
             except _Ended:
