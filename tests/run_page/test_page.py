@@ -186,6 +186,12 @@ def test_a_moved_run_has_commands_for_where_it_is(run, tmp_path):
     assert commands[1][3:] == ["123/config.yaml", "--resume", "OUTPUT_DIR", "'123'"]
 
 
+def test_a_run_with_a_lowered_max_iter_says_what_it_trained(run):
+    log = (run / "log.txt").read_text()
+    (run / "log.txt").write_text(log.replace("from iteration 20", "from iteration 70"))
+    assert "finished after 70 iterations" in Page(write_page(run)).text
+
+
 def test_a_failed_run_says_how_it_ended(run):
     with open(run / "log.txt", "a") as file:
         file.write(

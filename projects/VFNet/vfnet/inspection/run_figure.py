@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..evaluation.precision_recall import ClassCurve
 from .figures import DPI, plain
@@ -139,6 +140,8 @@ def _style(curve: ClassCurve, index: int) -> dict[str, str]:
 def _finish(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_title(title, fontsize=11)
     axes.set(xlabel=x, ylabel=y)
+    if x == "iteration":
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=(1, 2, 2.5, 5, 10), integer=True))
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(fontsize=9)

@@ -80,6 +80,8 @@ def collect(folder: Path) -> dict[str, Any]:
     weights = _weights(checkpoints)
     facts = log.starts[-1].facts if log.starts else {}
     done = min(int(metrics[-1]["iteration"]) + 1, cfg.SOLVER.MAX_ITER) if metrics else 0
+    # More than MAX_ITER, where it was lowered below what had been trained.
+    done = max(done, log.starts[-1].iteration if log.starts else 0)
     return {
         "title": folder.resolve().name,
         "detector": cfg.MODEL.META_ARCHITECTURE,
@@ -145,7 +147,7 @@ def _compare(
 
 def _status(done: int, max_iter: int, log: LogStory) -> str:
     if done >= max_iter:
-        return f"finished after {max_iter:,} iterations"
+        return f"finished after {done:,} iterations"
     words = f"{done:,} of {max_iter:,} iterations are written"
     if log.ending:
         return f"{words}; it ended with: {one_line(log.ending)}"
