@@ -91,6 +91,19 @@ def test_a_worker_that_was_stopped_before_it_handed_over_a_tensor_is_named():
     assert not worker.is_alive()
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs SIGALRM")
+def test_an_alarm_of_the_users_stays(request):
+    rung = []
+    signal.signal(signal.SIGALRM, lambda *_: rung.append(True))
+    request.addfinalizer(lambda: signal.signal(signal.SIGALRM, signal.SIG_DFL))
+    signal.setitimer(signal.ITIMER_REAL, 1000)
+    request.addfinalizer(lambda: signal.setitimer(signal.ITIMER_REAL, 0))
+    assert list(watched(Numbers(), timeout=60)) == [0, 1, 2, 3]
+    assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 1000
+    signal.raise_signal(signal.SIGALRM)
+    assert rung == [True]
+
+
 def test_other_errors_of_a_loader_pass():
     def broken():
         raise RuntimeError("in the worker")

@@ -90,22 +90,24 @@ class WatchedLoader:
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Interrupt the block after a time; only in a main thread, and not where there is no SIGALRM.
+    """Interrupt the block after a time: in a main thread, where SIGALRM is there and nobody's yet.
 
     PyTorch's own timeout ends the wait for a worker's message, but not the one for a tensor in it,
     which that worker hands over when it is asked: one that was stopped in between never does.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    if not seconds or not in_main_thread or not hasattr(signal, "SIGALRM"):
+    # A program of the user's may have set it, as pytest-timeout does.
+    is_free = hasattr(signal, "SIGALRM") and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+    if not (seconds and in_main_thread and is_free):
         yield
         return
-    before = signal.signal(signal.SIGALRM, _time_out)
+    signal.signal(signal.SIGALRM, _time_out)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def _time_out(*_: Any) -> None:
