@@ -62,6 +62,13 @@ GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] "
             distributed.DistNetworkError("failed to recv, got 0 bytes"),
             r"another process .* has end",
         ),
+        (
+            distributed.DistBackendError(
+                "NCCL error in: /pytorch/nccl.cpp:1, remote process exited or there was a network "
+                "error\nncclRemoteError: A call failed possibly due to a remote process exiting"
+            ),
+            r"another process .* has ended",
+        ),
         (RuntimeError(GLOO + "Timed out waiting 1000ms for recv"), r"DISTRIBUTED.TIMEOUT"),
     ],
 )
@@ -80,6 +87,10 @@ def test_what_the_system_did_is_a_sentence(error, said):
     [
         RuntimeError("shape mismatch"),
         RuntimeError("Broken pipe"),  # of no group
+        distributed.DistBackendError(
+            "NCCL error in: /pytorch/nccl.cpp:1, invalid usage\nLast error:\n"
+            "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1000"
+        ),
         OSError("a library's own"),
         KeyError("a"),
         AssertionError(),

@@ -122,6 +122,21 @@ def test_events_on_a_full_disk_are_named_once(tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_thread_of_the_users_is_heard(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(threading, "excepthook", lambda said: heard.append(said.exc_value))
+    error = OSError("of the user's own")
+
+    def fail():
+        raise error
+
+    with failures_in_one_line(SimpleNamespace(iter=0), str(tmp_path)):
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    assert heard == [error]
+
+
 def test_other_errors_are_left_as_they_are(begun):
     def break_off():
         raise ConnectionResetError(104, "Connection reset by peer")

@@ -1,5 +1,8 @@
 """On which device a run lands, and how its errors come out."""
 
+import multiprocessing
+import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -130,6 +133,19 @@ def test_an_error_of_spawned_processes_is_printed_once(failing_main, failing):
     assert done.returncode == 1
     assert done.stderr.count(f"error: expected two, got {len(failing)}") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_processes_of_the_users_live_on(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("PYTHONWARNINGS", "")
+    monkeypatch.setattr(import_module("vfnet.engine.launch"), "spawn", lambda *_, **__: None)
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(1000,))
+    child.start()
+    launch(print, (), device="cpu", num_gpus=2)
+    child.join(0.5)
+    assert child.is_alive()
+    child.kill()
+    child.join()
 
 
 def test_an_error_under_torchrun_is_printed_once(failing_main):

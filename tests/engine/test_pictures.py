@@ -7,6 +7,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage, TensorboardXWriter, get_event_storage
 
+from vfnet.data import register_test_sets
 from vfnet.engine import Trainer, check_run
 from vfnet.engine.pictures import TestPictures, TrainingPictures, class_names_of_run
 from vfnet.errors import UserError
@@ -130,6 +131,21 @@ def test_a_test_set_without_annotations_is_drawn_too(tmp_path):
     with EventStorage() as storage:
         TestPictures(cfg, Finds())()
         assert [name for name, *_ in storage._vis_data] == ["test/0", "test/1"]
+
+
+def test_a_bad_test_picture_is_left_out(tmp_path, make_coco):
+    file, _ = make_coco("cells")
+    (file.parent / "2.png").write_bytes(b"no picture")
+    cfg = tiny_config(
+        tmp_path,
+        *("DATASETS.COCO_FORMAT", str([["cells", str(file), str(file.parent)]])),
+        *("DATASETS.TEST", "('cells',)", "DATASETS.ON_BAD_IMAGE", "skip"),
+        *("MODEL.VFNET.NUM_CLASSES", "2"),
+    )
+    register_test_sets(cfg)
+    with EventStorage() as storage:
+        TestPictures(cfg, Finds())()
+        assert [name for name, *_ in storage._vis_data] == ["test/0", "test/2", "test/3"]
 
 
 def some_shapes():

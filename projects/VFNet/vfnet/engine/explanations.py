@@ -14,8 +14,11 @@ _WORKER = re.compile(
     r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) "
     r"(?:is killed by signal: (\w[\w ]*\w)|exited unexpectedly)"
 )
-# What gloo says where another process has gone, and where it has given nothing for too long.
-_GONE = re.compile(r"Connection (?:closed|reset) by (?:remote )?peer|Broken pipe|Socket closed")
+# What gloo and NCCL say where another process has gone, and where it has long given nothing.
+_GONE = re.compile(
+    r"Connection (?:closed|reset) by (?:remote )?peer|Broken pipe|Socket closed|"
+    r"remote process exit|communicator was aborted"
+)
 _SILENT = re.compile(r"[Tt]imed out (?:waiting|after)|Application timeout|[Ww]ait timeout")
 _TOO_FEW = {
     errno.ENOMEM: "out of memory",
@@ -104,7 +107,8 @@ def _other_process(error: RuntimeError) -> UserError | None:
             "another process of the job gave nothing for as long as DISTRIBUTED.TIMEOUT allows: it "
             f"hangs, was stopped, or works longer than that ({_first_line(text)}); {_RESUME}"
         )
-    if by_group or _GONE.search(text):
+    # Of itself NCCL tells in the same way, such as of a GPU that two processes take.
+    if _GONE.search(text) or (by_group and "NCCL" not in text):
         return LostProcessError(
             "another process of the job has ended; its own message or the system's log says why "
             f"({_first_line(text)}); {_RESUME}"

@@ -25,9 +25,7 @@ def failures_in_one_line(trainer: TrainerBase, output_dir: str) -> Iterator[None
     """
     thread_hook = threading.excepthook
     # What TensorBoard's thread raises, its next write raises again.
-    threading.excepthook = lambda said: (
-        None if isinstance(said.exc_value, OSError) else thread_hook(said)
-    )
+    threading.excepthook = lambda said: None if _is_tensorboards(said) else thread_hook(said)
     terminal = [
         handler
         for handler in logging.getLogger("detectron2").handlers
@@ -48,6 +46,11 @@ def failures_in_one_line(trainer: TrainerBase, output_dir: str) -> Iterator[None
         threading.excepthook = thread_hook
         for handler in terminal:
             handler.removeFilter(_is_unexpected)
+
+
+def _is_tensorboards(said: threading.ExceptHookArgs) -> bool:
+    by = type(said.thread).__module__.partition(".")[0]
+    return by == "tensorboard" and isinstance(said.exc_value, OSError)
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:

@@ -174,6 +174,7 @@ def _spawn(
         filter(None, ["ignore:resource_tracker", os.environ.get("PYTHONWARNINGS")])
     )
     messages = mp.get_context("spawn").SimpleQueue()
+    others = set(mp.active_children())
     try:
         spawn(_spawned, *job, args=(messages, main, args, device), timeout=timeout)
     except mp.ProcessExitedException as error:
@@ -184,7 +185,7 @@ def _spawn(
         raise UserError(ended_by(error.error_index, error.signal_name)) from None
     finally:
         # After SIGINT or SIGTERM here; at its end, Python would wait for them.
-        for process in mp.active_children():
+        for process in set(mp.active_children()) - others:
             process.kill()
 
 

@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from ..config import detector_node
 from ..data import build_mapper, read_picture
 from ..data.checks.boxes import is_crowd
+from ..data.checks.pictures import PictureError
 from ..data.mapper import boxes_of
 from ..data.stream import seeded_generators
 from ..visualization import draw_boxes
@@ -112,8 +113,12 @@ class TestPictures:
             records = DatasetCatalog.get(self._dataset)
             self._records = records[:: max(1, len(records) // _MOST_PICTURES)][:_MOST_PICTURES]
         for index, record in enumerate(self._records):
+            try:
+                given = self._mapper(record)
+            except PictureError:  # the evaluation has named it, and goes on without it or ends
+                continue
             with _undisturbed(self._model):
-                (output,) = self._model([self._mapper(record)])
+                (output,) = self._model([given])
             annotations = [a for a in record.get("annotations", ()) if not is_crowd(a)]
             truth = _Truth(boxes_of(annotations), [a["category_id"] for a in annotations])
             image = read_picture(record["file_name"], "RGB")
