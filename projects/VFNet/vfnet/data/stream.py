@@ -73,15 +73,14 @@ def build_train_loader(
     if records is None:
         records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
     records = _usable_records(cfg, records)
-    batches = TrainingBatches(
-        _build_sampler(cfg, records, seed),
-        images_per_process(cfg),
-        _groups(cfg, records),
-        start_iter,
-    )
-    groups = _groups(cfg, records) if skips_bad_pictures(cfg) else None
+    groups = _groups(cfg, records)
+    sampler = _build_sampler(cfg, records, seed)
+    batches = TrainingBatches(sampler, images_per_process(cfg), groups, start_iter)
     dataset = SeededDataset(
-        DatasetFromList(records, copy=False), build_mapper(cfg, is_train=True), seed, groups
+        DatasetFromList(records, copy=False),
+        build_mapper(cfg, is_train=True),
+        seed,
+        groups if skips_bad_pictures(cfg) else None,
     )
     loader = DataLoader(
         dataset,
