@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from copy import copy
 from typing import Any
 
 import torch
@@ -19,11 +18,13 @@ from .array_file import read_arrays
 from .finite import non_finite
 from .fit import (
     backbone_prefix,
-    count_classes,
+    class_layer_message,
     differences,
     differing_class_layer,
     has_head,
     is_optional,
+    without,
+    without_module_prefix,
 )
 from .safetensors_file import SUFFIX, write_safetensors
 from .tensor_file import read_checkpoint
@@ -222,7 +223,7 @@ class VFNetCheckpointer(DetectionCheckpointer):
             names that may be missing after loading; None where names were guessed, so that
             Detectron2 has to say which ones it did not find.
         """
-        weights = _without_module_prefix(checkpoint["model"])
+        weights = without_module_prefix(checkpoint["model"])
         backbone, weights = self._of_timm(weights)
         if self._whole_detector:
             self._require_head(weights)
@@ -246,8 +247,8 @@ class VFNetCheckpointer(DetectionCheckpointer):
                 "Use the config that the weights were trained with"
             )
         if other_classes:
-            self.logger.info(_class_layer_message(weights, current))
-        checkpoint["model"] = _without(weights, other_classes)
+            self.logger.info(class_layer_message(weights, current))
+        checkpoint["model"] = without(weights, other_classes)
         return other_classes
 
     def _of_timm(self, weights: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
@@ -294,26 +295,3 @@ def _guessed(author: str, weights: Any, dropped: str) -> dict[str, Any]:
     if isinstance(weights, Mapping):
         weights = {k: v for k, v in weights.items() if not str(k).endswith(dropped)}
     return {"model": weights, "__author__": author, "matching_heuristics": True}
-
-
-def _without_module_prefix(weights: dict[str, Any]) -> dict[str, Any]:
-    """Remove what DistributedDataParallel puts before every name."""
-    prefix = "module."
-    if not all(name.startswith(prefix) for name in weights):
-        return weights
-    return {name[len(prefix) :]: value for name, value in weights.items()}
-
-
-def _without(weights: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """Remove entries; the rest is kept as it is, with the versions of modules that torch notes."""
-    if not names:
-        return weights
-    rest = copy(weights)
-    for name in names:
-        rest.pop(name)
-    return rest
-
-
-def _class_layer_message(weights: Any, current: Any) -> str:
-    there, here = count_classes(weights), count_classes(current)
-    return f"class layer re-initialised ({there} -> {here} classes), all else loaded"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 from ..utils.text import listed
@@ -138,3 +139,26 @@ def differences(
     if shapes:
         problems.append(f"Of another shape: {listed(shapes)}")
     return problems
+
+
+def without_module_prefix(weights: dict[str, Any]) -> dict[str, Any]:
+    """Remove what DistributedDataParallel puts before every name."""
+    prefix = "module."
+    if not all(name.startswith(prefix) for name in weights):
+        return weights
+    return {name[len(prefix) :]: value for name, value in weights.items()}
+
+
+def without(weights: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Remove entries; the rest is kept as it is, with the versions of modules that torch notes."""
+    if not names:
+        return weights
+    rest = copy(weights)
+    for name in names:
+        rest.pop(name)
+    return rest
+
+
+def class_layer_message(weights: Any, current: Any) -> str:
+    there, here = count_classes(weights), count_classes(current)
+    return f"class layer re-initialised ({there} -> {here} classes), all else loaded"

@@ -6,23 +6,17 @@ import os
 import sys
 import weakref
 from functools import partial
-from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import DatasetEvaluator, verify_results
+from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from detectron2.utils.logger import setup_logger
-from torch import distributed
 
 from ..checkpoint import VFNetCheckpointer
-from ..data import build_test_loader, build_train_loader
-from ..data.transforms.views import build_resizes, without_resizing
-from ..evaluation.evaluator import build_evaluator, drop_undefined
-from ..modeling.inference.test_time_augmentation import DetectorWithTTA
-from ..slicing import DetectorWithSlices
+from ..data import build_train_loader
 from ..solver import build_lr_scheduler, build_optimizer, solver_values
 from ..utils.files import WriteError
 from .accumulation import accumulation_steps
@@ -36,9 +30,9 @@ from .pictures import TestPictures, TrainingPictures, class_names_of_run
 from .progress_bar import ProgressBar
 from .resume import PictureStream, checkpoint_to_continue, overridden_keys
 from .schedule_units import in_iterations
+from .scoring import Scorer
 from .skipped import SkippedReport
 from .step import StepTrainer, autocast_precision
-from .validation import add_validation_losses
 from .writers import build_writers
 
 logger = logging.getLogger(__name__)
@@ -51,7 +45,7 @@ class _Ended(BaseException):
     """Raised instead of a step by a run that has ended early; no failure, so no `Exception`."""
 
 
-class Trainer(DefaultTrainer):
+class Trainer(Scorer):
     """Trains on CUDA and on the CPU, and continues a stopped run as if it had never stopped.
 
     What the run's data and model draw at random follows from its seed (SEED, or one drawn at the
@@ -258,70 +252,7 @@ class Trainer(DefaultTrainer):
         cfg.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, average.name)
         return self.test(cfg, average.averaged_model)
 
-    @classmethod
-    def test(cls, cfg: CfgNode, model: Any, evaluators: Any = None) -> dict:
-        """Score the model, a module or what is called like one; see `DefaultTrainer.test`.
-
-        Batch norms that learn their statistics have others on every process, and the checkpoint has
-        the first one's: all processes score with these. What has no value, as the AP of a class
-        without ground truth, is left out. With TEST.VALIDATION_LOSS the results of a module have
-        its `validation_losses`, too.
-        """
-        if comm.get_world_size() > 1 and isinstance(model, torch.nn.Module):
-            for buffer in model.buffers():
-                distributed.broadcast(buffer, src=0)
-        results = super().test(cfg, model, evaluators)
-        add_validation_losses(cfg, model, results)
-        return drop_undefined(results)
-
-    @classmethod
-    def test_with_TTA(cls, cfg: CfgNode, model: torch.nn.Module) -> dict:
-        """Score the model with test-time augmentation (TEST.AUG).
-
-        As in Detectron2's tools the results are named with "_TTA", and detections are written to
-        OUTPUT_DIR/inference_TTA. The score thresholds and suppression are those of `test`.
-        """
-        augmented = DetectorWithTTA(model, build_resizes(cfg), cfg.TEST.AUG.FLIP)
-        views = len(augmented.resizes) * (2 if augmented.flip else 1)
-        logger.info(f"scoring with test-time augmentation: {views} views of each image")
-        return cls._test_apart(cfg, augmented, "TTA")
-
-    @classmethod
-    def test_with_slices(cls, cfg: CfgNode, model: torch.nn.Module) -> dict:
-        """Score the model on slices of the images (TEST.SLICE).
-
-        Results are named with "_slices", and detections are written to OUTPUT_DIR/inference_slices.
-        """
-        sliced = DetectorWithSlices.from_config(cfg, model)
-        logger.info(f"scoring with slices: {sliced.slicing}")
-        return cls._test_apart(cfg, sliced, "slices")
-
-    @classmethod
-    def _test_apart(cls, cfg: CfgNode, model: torch.nn.Module, name: str) -> dict:
-        """Score a model that takes images as they are read, with names of its own."""
-        cfg = without_resizing(cfg)
-        cfg.TEST.VALIDATION_LOSS = False  # that of the model itself is known
-        folder = os.path.join(cfg.OUTPUT_DIR, f"inference_{name}")
-        evaluators = [cls.build_evaluator(cfg, test_set, folder) for test_set in cfg.DATASETS.TEST]
-        results = cls.test(cfg, model, evaluators)
-        return {f"{task}_{name}": scores for task, scores in results.items()}
-
     # Where Detectron2's trainer looks for them.
     build_optimizer = staticmethod(build_optimizer)
     build_lr_scheduler = staticmethod(build_lr_scheduler)
     build_train_loader = staticmethod(build_train_loader)
-    build_test_loader = staticmethod(build_test_loader)
-
-    @classmethod
-    def build_evaluator(
-        cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
-    ) -> DatasetEvaluator:
-        """Score with COCO's metrics; detections are written to OUTPUT_DIR/inference by default.
-
-        With several data sets each has a folder of its own in there, because Detectron2 gives
-        their files the same names. See `vfnet.evaluation.evaluator`.
-        """
-        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
-        if len(cfg.DATASETS.TEST) > 1:
-            folder = os.path.join(folder, dataset_name)
-        return build_evaluator(dataset_name, folder, cfg.TEST.DETECTIONS_PER_IMAGE)
