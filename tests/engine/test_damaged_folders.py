@@ -247,6 +247,17 @@ def test_where_none_is_whole_it_is_refused(folder, resume, trainer):
             resume(folder)
 
 
+def test_what_an_earlier_run_has_left_in_the_folder_is_never_continued(folder, resume):
+    """It came further than this one, whose newest checkpoint is damaged."""
+    replace(folder / "last_checkpoint", OLDER.encode())
+    os.link(folder / NEWEST, folder / "model_final.pth")
+    cut(0.5)(folder / OLDER)
+    assert resume(folder) == 1
+    cut(0.5)(folder / OLDEST)
+    with pytest.raises(UserError, match="holds no checkpoint to go on with: .*truncated"):
+        resume(folder)
+
+
 def test_weights_alone_are_never_continued(folder, resume):
     for name in (NEWEST, OLDER, OLDEST):
         (folder / name).unlink()

@@ -33,8 +33,8 @@ def checkpoint_to_continue(output_dir: str, *, required: bool, warn: Warn = logg
     """Return the path of the checkpoint that `--resume` continues from, "" for none.
 
     That is the one that `last_checkpoint` names, or where it is not whole (`check_continuable`) the
-    newest one that is. The first process decides for all of them, which call this together; every
-    machine has to have the file.
+    newest one before it that is. The first process decides for all of them, which call this
+    together; every machine has to have the file.
 
     Args:
         output_dir: the folder of the run.
@@ -55,9 +55,13 @@ def checkpoint_to_continue(output_dir: str, *, required: bool, warn: Warn = logg
 def _newest_whole(output_dir: str, required: bool, warn: Warn) -> str:
     tag = last_checkpoint_tag(output_dir)
     reasons: list[str] = []
-    candidates = _candidates(output_dir)
+    iterations = _candidates(output_dir)
+    candidates = list(iterations)
     try:
-        candidates.insert(0, _named_last(tag))
+        last = _named_last(tag)
+        # Those beyond it are of an earlier run into the same folder.
+        end = _number(last)
+        candidates = [last, *(path for path in candidates if end is None or iterations[path] < end)]
     except UserError as error:
         reasons.append(str(error))
     for path in dict.fromkeys(candidates):
@@ -100,15 +104,21 @@ def _named_last(tag: str) -> str:
     return path
 
 
-def _candidates(output_dir: str) -> list[str]:
-    """The paths of the numbered checkpoints and the final one, the newest first."""
+def _candidates(output_dir: str) -> dict[str, int]:
+    """The last iteration of the numbered checkpoints and the final one, by path, newest first."""
     found: dict[str, int] = {}
     for name in os.listdir(output_dir) if os.path.isdir(output_dir) else ():
-        path, match = os.path.join(output_dir, name), _CHECKPOINT.fullmatch(name)
-        if match and os.path.isfile(path):
-            number = match.group(1)
-            found[path] = int(number) if number else _iteration_of(path)
-    return sorted(found, key=lambda path: found[path], reverse=True)
+        path = os.path.join(output_dir, name)
+        if _CHECKPOINT.fullmatch(name) and os.path.isfile(path):
+            number = _number(path)
+            found[path] = _iteration_of(path) if number is None else number
+    return dict(sorted(found.items(), key=lambda item: item[1], reverse=True))
+
+
+def _number(path: str) -> int | None:
+    """The iteration in the name of a checkpoint; None: it has none."""
+    match = _CHECKPOINT.fullmatch(os.path.basename(path))
+    return int(match[1]) if match and match[1] else None
 
 
 def _iteration_of(path: str) -> int:
