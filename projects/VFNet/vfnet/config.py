@@ -5,6 +5,9 @@ The comment above a key, or behind it, is its description in docs/keys.md; a key
 the build of the documentation.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
@@ -90,6 +93,15 @@ def get_cfg() -> CfgNode:
     add_vfnet_config(cfg)
     cfg.MODEL.META_ARCHITECTURE = "VFNet"
     return cfg
+
+
+def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each key, written out in full behind `prefix`, with its value."""
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def detector_key(cfg: CfgNode) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from ..config import get_cfg
+from ..config import get_cfg, leaves
 from ..errors import UserError
 from ..utils.text import is_name, printable
 
@@ -87,15 +87,7 @@ def check_values(cfg: CfgNode) -> None:
 
 @functools.cache
 def _defaults() -> list[tuple[str, Any]]:
-    return list(_leaves(get_cfg()))
-
-
-def _leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    return list(leaves(get_cfg()))
 
 
 def _fits(key: str, value: Any, default: Any) -> bool:
@@ -104,12 +96,12 @@ def _fits(key: str, value: Any, default: Any) -> bool:
         return _element_fits(key, value, example)
     if not isinstance(value, (list, tuple)) or key in _MIXED:
         return isinstance(value, (list, tuple))
-    leaves = list(_flat(value))
+    elements = list(_flat(value))
     return (
         _depth(value) <= max(_depth(example), 1)
-        and all(_element_fits(key, leaf, _element(example)) for leaf in leaves)
+        and all(_element_fits(key, element, _element(example)) for element in elements)
         and (len(value) == len(example) or not _any_fits(_FIXED_LENGTHS, key))
-        and (bool(leaves) or not default or key in _MAY_BE_EMPTY)
+        and (bool(elements) or not default or key in _MAY_BE_EMPTY)
     )
 
 

@@ -2,14 +2,14 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
-from ..config import get_cfg
+from ..config import get_cfg, leaves
 from ..data.checks.pictures import limit_pixels
 from ..errors import UserError
 
@@ -92,20 +92,12 @@ def _merge_file(cfg: CfgNode, path: str, option: str) -> None:
 
 def _similar_keys(key: str) -> list[str]:
     """Up to three existing config keys, written out in full, the most similar first."""
-    existing = list(_full_keys(get_cfg()))
+    existing = [name for name, _ in leaves(get_cfg())]
     last = key.rpartition(".")[2]
     same_last = [name for name in existing if name.rpartition(".")[2] == last]
     same_last.sort(key=lambda name: -difflib.SequenceMatcher(None, key, name).ratio())
     close = difflib.get_close_matches(key, existing, n=3)
     return list(dict.fromkeys([*same_last, *close]))[:3]
-
-
-def _full_keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _full_keys(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
 
 
 def _explain(error: Exception) -> str:

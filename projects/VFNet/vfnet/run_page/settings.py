@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 
-from ..config import get_cfg
+from ..config import get_cfg, leaves
 from ..model_zoo import config_files, get_config, get_config_file
 
 
@@ -36,7 +36,7 @@ def settings_of(cfg: CfgNode) -> Settings:
 
 def differences(cfg: CfgNode, other: CfgNode) -> list[Difference]:
     """The keys of `cfg` that `other` lacks or has with another value, in alphabetical order."""
-    ours, theirs = _flat(cfg), _flat(other)
+    ours, theirs = dict(leaves(cfg)), dict(leaves(other))
     return [
         Difference(key, repr(value), repr(theirs[key]) if key in theirs else "no such key")
         for key, value in sorted(ours.items())
@@ -50,16 +50,6 @@ def _base_of(architecture: str) -> str:
     bases = [file for file in config_files() if Path(file).name.startswith("Base-")]
     found = [f for f in bases if named.search(Path(get_config_file(f)).read_text("utf-8"))]
     return min(found, key=lambda file: (file.count("/"), file), default="")
-
-
-def _flat(node: CfgNode, prefix: str = "") -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            values.update(_flat(value, f"{prefix}{name}."))
-        else:
-            values[prefix + name] = value
-    return values
 
 
 def _plain(value: Any) -> Any:
