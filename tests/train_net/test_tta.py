@@ -43,7 +43,8 @@ def test_training_ends_with_both(train_net, monkeypatch, tmp_path):
     scored = []
     for name in ("test", "test_with_TTA"):
         monkeypatch.setattr(train_net.Trainer, name, lambda *_, name=name: scored.append(name))
-    train_net.main(SimpleNamespace(eval_only=False, resume=False))
+    given = {"config_file": str(CONFIG), "opts": ["OUTPUT_DIR", str(tmp_path)], "override": []}
+    train_net.main(SimpleNamespace(**given, eval_only=False, resume=False))
     assert scored == ["test", "test_with_TTA"]
 
 
