@@ -192,6 +192,14 @@ def test_a_run_with_a_lowered_max_iter_says_what_it_trained(run):
     assert "finished after 70 iterations" in Page(write_page(run)).text
 
 
+def test_the_evaluation_after_the_last_iteration_is_told_with_its_number(run):
+    rows = [*METRICS, {"iteration": 59, "total_loss": 1.0}, {"iteration": 60, "bbox/AP": 50.0}]
+    (run / "metrics.json").write_text("\n".join(map(json.dumps, rows)))
+    text = Page(write_page(run)).text
+    assert "finished after 60 iterations" in text
+    assert "AP, best 50.0 after 60 iterations; last 50.0" in text
+
+
 def test_a_failed_run_says_how_it_ended(run):
     with open(run / "log.txt", "a") as file:
         file.write(

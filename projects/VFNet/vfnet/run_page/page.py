@@ -72,6 +72,13 @@ def collect(folder: Path) -> dict[str, Any]:
     log = read_log(folder / "log.txt")
     notes: list[str] = []
     metrics = _unless_missing(lambda: read_metrics(folder / "metrics.json"), notes) or []
+    done = min(int(metrics[-1]["iteration"]) + 1, cfg.SOLVER.MAX_ITER) if metrics else 0
+    # More than MAX_ITER, where it was lowered below what had been trained.
+    done = max(done, log.starts[-1].iteration if log.starts else 0)
+    # Detectron2 counts from 0, but writes the evaluation after the last iteration with its number.
+    metrics = [
+        {**row, "iteration": row["iteration"] - (row["iteration"] == done)} for row in metrics
+    ]
     evaluation = _unless_missing(lambda: read_evaluation(folder), notes)
     curves, rows, pictures = _compare(evaluation, notes)
     dataset = evaluation.dataset if evaluation else ""
@@ -79,9 +86,6 @@ def collect(folder: Path) -> dict[str, Any]:
     checkpoints = _checkpoints(folder)
     weights = _weights(checkpoints)
     facts = log.starts[-1].facts if log.starts else {}
-    done = min(int(metrics[-1]["iteration"]) + 1, cfg.SOLVER.MAX_ITER) if metrics else 0
-    # More than MAX_ITER, where it was lowered below what had been trained.
-    done = max(done, log.starts[-1].iteration if log.starts else 0)
     return {
         "title": folder.resolve().name,
         "detector": cfg.MODEL.META_ARCHITECTURE,
