@@ -26,6 +26,13 @@ def amount(request):
 
 
 @pytest.fixture
+def only_soak(request):
+    """Skips a test whose one try takes a minute, but in `make soak`."""
+    if not request.config.getoption("--soak"):
+        pytest.skip("takes minutes: make soak runs it")
+
+
+@pytest.fixture
 def figure(record_property):
     """A function that records how much was tried, survived and lost, for docs/reliability.md."""
 

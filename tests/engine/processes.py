@@ -21,6 +21,8 @@ BOXES = ((6, 6, 6, 6), (6, 6, 0, 0), (3, 0, 6, 1))
 # Steps that tell pictures apart, and yet leave each process an IoU sum of 1 on average: below, the
 # normaliser is held at 1, and the number of processes matters (as in the reference implementation).
 STEPS = ("SOLVER.BASE_LR", "0.01", "SOLVER.WARMUP_FACTOR", "1.0")
+# What the processes share evenly, be there 1, 2 or 4.
+FOUR = ("SOLVER.IMS_PER_BATCH", "4")
 LOSSES = ("loss_cls", "loss_box_init", "loss_box_refined", "total_loss")
 
 
@@ -35,9 +37,9 @@ def train_on_own_share(folder):
     # input is 0 but for rounding passes the gradient or not: weights then differ by 1e-4.
     torch.set_default_dtype(torch.float64)
     # Pictures are one process's own business, for which no other waits.
-    trainer = train_on(tiny_config(folder / "shares", *STEPS, "VIS_PERIOD", "2"), *steps)
+    trainer = train_on(tiny_config(folder / "shares", *FOUR, *STEPS, "VIS_PERIOD", "2"), *steps)
     if comm.get_world_size() == 2:
-        accumulate = ("SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUM_STEPS", "2")
+        accumulate = (*FOUR, "SOLVER.ACCUM_STEPS", "2")
         parts = train_on(tiny_config(folder / "parts", *STEPS, *accumulate), *steps)
         save_weights(parts, folder / "parts.pth")
     torch.set_default_dtype(torch.float32)
@@ -55,7 +57,7 @@ def save_weights(trainer, path):
 
 def without_gradient(folder, name, boxes, config=tiny_config):
     """Step once on a picture with so many boxes; return the parameters without a gradient."""
-    trainer = train_on(config(folder / name), [picture(1, num_boxes=boxes)])
+    trainer = train_on(config(folder / name, *FOUR), [picture(1, num_boxes=boxes)])
     parameters = trainer.checkpointer.model.named_parameters()
     return [name for name, p in parameters if p.requires_grad and p.grad is None]
 
@@ -75,7 +77,7 @@ def meet_a_bad_picture(folder):
     """Train where process 1 has a picture that spoils the losses; return the error's message."""
     batch = [nan_picture() if comm.get_rank() == 1 else picture(1)]
     try:
-        train_on(tiny_config(folder / "bad"), batch)
+        train_on(tiny_config(folder / "bad", *FOUR), batch)
     except NonFiniteLossError as error:
         return str(error)
     return ""
@@ -83,7 +85,7 @@ def meet_a_bad_picture(folder):
 
 def score_with_moving_statistics(folder):
     """Move batch norms by another picture each, then score; return their means' differences."""
-    cfg = tiny_config(folder / "moving", "MODEL.VFNET.BACKBONE_NORM_EVAL", "False")
+    cfg = tiny_config(folder / "moving", *FOUR, "MODEL.VFNET.BACKBONE_NORM_EVAL", "False")
     model = Trainer(cfg).model
     model([picture(1 + comm.get_rank())])
     moved = difference_between_processes(model)
@@ -101,14 +103,14 @@ def stop_early(folder):
 
     early = ("SOLVER.EARLY_STOP.ENABLED", "True", "SOLVER.EARLY_STOP.PATIENCE", "2")
     often = ("TEST.EVAL_PERIOD", "1", "DATASETS.TEST", "('shapes_val',)", "SOLVER.MAX_ITER", "9")
-    trainer = Scored(tiny_config(folder / "early", *early, *often, "SOLVER.IMS_PER_BATCH", "4"))
+    trainer = Scored(tiny_config(folder / "early", *early, *often, *FOUR))
     trainer.train()
     return trainer.iter
 
 
 def losses_on_three_pictures(folder):
     """The validation losses of three pictures, and of one: on some processes there is none."""
-    cfg = tiny_config(folder / "validation")
+    cfg = tiny_config(folder / "validation", *FOUR)
     torch.manual_seed(0)
     model = Trainer.build_model(cfg)
     found = []

@@ -7,8 +7,9 @@ from .command import run_python
 
 
 @pytest.mark.soak
-def test_processes_with_uneven_boxes_stay_together(amount, figure, repository, tmp_path):
-    processes, iterations = amount(ci=2, soak=4), amount(ci=10, soak=500)
+@pytest.mark.usefixtures("only_soak")
+def test_processes_with_uneven_boxes_stay_together(figure, repository, tmp_path):
+    processes, iterations = 4, 500
     words = ("-m", "tests.engine.uneven_boxes", tmp_path, processes, iterations)
     done = run_python(*words, cwd=repository, timeout=max(150, 6 * iterations))
     assert done.returncode == 0, done.stdout + done.stderr

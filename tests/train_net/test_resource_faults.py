@@ -95,8 +95,9 @@ def what_is_wrong(run, fault, expected_status, said):
 
 
 @pytest.mark.soak
-def test_every_fault_ends_the_run_in_one_line(amount, figure, tmp_path):
-    faults = FAULTS[: amount(ci=1, soak=len(FAULTS))]
+@pytest.mark.usefixtures("only_soak")
+def test_every_fault_ends_the_run_in_one_line(figure, tmp_path):
+    faults = FAULTS
     wrong = Counter()
     for number, (fault, options, status, said) in enumerate(faults):
         folder = tmp_path / f"{number}"
