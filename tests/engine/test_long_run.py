@@ -46,7 +46,7 @@ class Small(Trainer):
 @pytest.mark.soak
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux's /proc")
 def test_memory_files_and_threads_stay(amount, figure, tmp_path):
-    iterations = amount(ci=200, soak=10_000)
+    iterations = amount(ci=100, soak=10_000)
     cfg = tiny_config(tmp_path)
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.CHECKPOINT_PERIOD = iterations, iterations // 2
     trainer = Small(cfg)

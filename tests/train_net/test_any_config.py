@@ -134,7 +134,7 @@ def test_any_value_is_refused_or_trains(train_net, set_up, amount, figure):
     tried = {"refused": 0, "used": 0}
 
     @settings(
-        max_examples=amount(ci=25, soak=1000),
+        max_examples=amount(ci=12, soak=1000),
         derandomize=True,
         deadline=None,
         database=None,

@@ -125,7 +125,7 @@ def test_any_damage_is_refused_or_accounted_for(make_coco, amount, figure, caplo
     caplog.set_level(logging.CRITICAL)
 
     @settings(
-        max_examples=amount(ci=100, soak=3000),
+        max_examples=amount(ci=50, soak=3000),
         derandomize=True,
         deadline=None,
         database=None,
