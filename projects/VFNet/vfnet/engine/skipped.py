@@ -19,6 +19,6 @@ class SkippedReport(HookBase):
         found = comm.all_gather(skipped.seen if skipped else set())
         if names := set().union(*found):
             logger.warning(
-                f"{len(names)} pictures could not be used since iteration "
-                f"{self.trainer.start_iter}, and others were trained on in their place"
+                f"pictures that could not be used since iteration {self.trainer.start_iter}, and "
+                f"were replaced by others: {len(names)}"
             )

@@ -80,12 +80,11 @@ def _check_norms(cfg: CfgNode, model: nn.Module, training: bool) -> None:
         is_alone = isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels
         for key, is_cell in may_be_cell.items():
             if is_cell and (is_alone or (learns_alone and key.endswith("TRAIN"))):
+                more_images = " or more images for each process" if training else ""
                 raise UserError(
                     f"{key} reaches down to {coarsest} pixels, where the coarsest level of a "
                     f"square picture is a single cell, and {name} ({type(module).__name__}) cannot "
-                    "normalise a single value: raise it, or choose another norm"
-                    + " or more images for each process"
-                    * training
+                    f"normalise a single value: raise it, or choose another norm{more_images}"
                 )
 
 
