@@ -5,7 +5,6 @@ python demo/demo.py --weights vfnet://vfnet_R50_1x --input pictures/ --output pr
 """
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -150,11 +149,6 @@ def run(args: argparse.Namespace) -> bool:
     return done.interrupted
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
     with report_errors():
         sys.exit(130 if run(parse_arguments()) else 0)

@@ -13,6 +13,7 @@ from detectron2.structures import Instances
 
 from .data.file_names import is_video
 from .data.sources import Picture, Skip, read_pictures
+from .engine.signals import Stopped
 from .errors import UserError
 from .utils.text import printable
 from .utils.threads import in_background, read_ahead
@@ -77,9 +78,9 @@ def predict_files(
 ) -> Done:
     """Predict on pictures and videos and write the results.
 
-    What cannot be read is left out. A KeyboardInterrupt ends the run: all files of results are
-    written for what is done until then, and with `resume` a later run goes on behind it. So it does
-    after a kill, which leaves only pictures, labels and JOURNAL_NAME.
+    What cannot be read is left out. Ctrl-C and, under `report_errors`, SIGTERM end the run: all
+    files of results are written for what is done until then, and with `resume` a later run goes on
+    behind it. So it does after a kill, which leaves only pictures, labels and JOURNAL_NAME.
 
     Args:
         predictor: see `PicturePredictor`.
@@ -143,7 +144,7 @@ class _Run:
                 for result in self._results(read_ahead(self._pictures(files), _WAITING)):
                     put(*result)
                     written += 1
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, Stopped):
                 interrupted = True
         if not interrupted and not self.skipped:
             self.journal.path.unlink()
