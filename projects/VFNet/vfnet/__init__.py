@@ -13,7 +13,7 @@ if find_spec("detectron2") is None:
 from .utils.quiet import ignore_known_warnings
 
 # Here for the moment of importing detectron2, with which this package begins; for their whole run
-# by `vfnet.engine.launch`. A program that imports detectron2 itself, before, is told as ever.
+# by `vfnet.processes`. A program that imports detectron2 itself, before, is told as ever.
 with warnings.catch_warnings():
     ignore_known_warnings()
     from . import checkpoint, data, model_zoo, modeling

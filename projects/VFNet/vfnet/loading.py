@@ -17,14 +17,21 @@ from detectron2.engine import DefaultPredictor
 from . import model_zoo
 from .checkpoint import VFNetCheckpointer, take_resize
 from .checkpoint.resize import is_chosen
-from .config import detector_key, detector_node, inference_precision
+from .config import (
+    check_values,
+    detector_key,
+    detector_node,
+    inference_precision,
+    load_config,
+    merge_overrides,
+)
 from .data import publish_class_names, register_test_sets
 from .data.picture_input import check_pixels
 from .data.transforms.resize import build_resize
 from .data.transforms.views import build_resizes, without_resizing
-from .engine import check_values, choose_device, load_config, merge_overrides
 from .errors import UserError
 from .modeling.inference.test_time_augmentation import DetectorWithTTA
+from .processes import choose_device
 from .utils.precision import slow_precision
 
 

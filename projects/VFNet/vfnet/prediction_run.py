@@ -13,8 +13,8 @@ from detectron2.structures import Instances
 
 from .data.file_names import is_video
 from .data.sources import Picture, Skip, read_pictures
-from .engine.signals import Stopped
 from .errors import UserError
+from .processes.signals import Stopped
 from .utils.text import printable
 from .utils.threads import in_background, read_ahead
 from .writers import CocoIds, CocoWriter, CsvWriter, RecordWriter, Writer, YoloWriter

@@ -13,8 +13,9 @@ from detectron2.data.detection_utils import SizeMismatchError, build_augmentatio
 from detectron2.structures import Boxes
 
 from ..errors import UserError
+from ..utils.pixel_limit import limit_pixels
 from .checks.boxes import is_crowd
-from .checks.pictures import DECODE_ERRORS, PictureError, limit_pixels, open_picture
+from .checks.pictures import DECODE_ERRORS, PictureError, open_picture
 from .transforms.crop import build_crop
 from .transforms.cutout import build_cutout
 from .transforms.planes import as_planes

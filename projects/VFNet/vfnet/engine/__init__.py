@@ -1,9 +1,8 @@
 """How a run is started, stepped, stopped and continued."""
 
-from .config_values import check_values
-from .configuration import group_timeout, load_config, merge_overrides
+from ..config import check_values, load_config, merge_overrides
+from ..processes import choose_device, group_timeout, launch, report_errors
 from .determinism import make_deterministic
-from .launch import choose_device, launch, report_errors
 from .preflight import check_run, config_warnings, datasets_of_run
 from .resume import check_not_moved, checkpoint_to_continue
 from .run_folder import clean, log_on_full_disks, only_run_in

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from detectron2.engine import TrainerBase
 
+from ..processes.explanations import explanation
 from ..utils.files import WriteError
-from .explanations import explanation
 from .resume import what_remains
 
 

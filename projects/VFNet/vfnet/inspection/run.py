@@ -10,9 +10,9 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
+from ..config import load_config
 from ..data import check_datasets, evaluation_file, register_test_sets
 from ..data.checks.coco_json import is_number
-from ..engine import load_config
 from ..errors import UserError
 from ..evaluation.precision_recall import ClassCurve, class_curves
 from ..utils.files import is_special_file

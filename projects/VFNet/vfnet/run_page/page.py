@@ -11,7 +11,7 @@ import jinja2
 from detectron2.config import CfgNode
 from markupsafe import Markup
 
-from ..engine import load_config
+from ..config import load_config
 from ..errors import UserError
 from ..evaluation.precision_recall import ClassCurve, class_scores
 from ..inspection.run import Evaluation, curves_of_evaluation, read_evaluation, read_metrics

@@ -44,18 +44,6 @@ class Inspection(NamedTuple):
     turned: list[str]  # names of pictures with an exif orientation other than upright
 
 
-def limit_pixels(max_pixels: int) -> None:
-    """Refuse larger pictures in this process from now on: INPUT.MAX_PIXELS.
-
-    Raises:
-        UserError: it is no positive integer.
-    """
-    if not isinstance(max_pixels, int) or max_pixels < 1:
-        raise UserError(f"INPUT.MAX_PIXELS has to be a positive integer; got {max_pixels!r}")
-    # Pillow refuses what has more than twice its own limit.
-    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
-
-
 def check_images(records: Sequence[dict[str, Any]], skip: bool = False) -> str:
     """Check that the picture of every record is usable (`picture_size`) and as large as it says.
 
@@ -151,7 +139,7 @@ def open_picture(file_name: str) -> Iterator[Image.Image]:
     or cut their lower bits off. 16-bit colour of PPM and JPEG 2000 passes: these say their range.
 
     Raises:
-        PictureError: more bits than 8; more pixels than `limit_pixels` allows; not a regular file,
+        PictureError: more bits than 8; more pixels than INPUT.MAX_PIXELS; not a regular file,
             as a pipe that may never end.
         DECODE_ERRORS: the file is missing or has no picture's header.
     """

@@ -3,15 +3,14 @@
 import difflib
 import re
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
-from ..config import get_cfg, leaves
-from ..data.checks.pictures import limit_pixels
 from ..errors import UserError
+from ..utils.pixel_limit import limit_pixels
+from .keys import get_cfg, leaves
 
 # What yacs raises; the last two where it takes a value for an expression nested without end.
 _MERGE_ERRORS = (
@@ -47,18 +46,6 @@ def load_config(
         _merge_file(cfg, path, "--override")
     merge_overrides(cfg, overrides)
     return cfg
-
-
-def group_timeout(cfg: CfgNode) -> timedelta:
-    """DISTRIBUTED.TIMEOUT: how long a process of the job waits for another one.
-
-    Raises:
-        UserError: it is not positive.
-    """
-    seconds = cfg.DISTRIBUTED.TIMEOUT
-    if not isinstance(seconds, int) or seconds < 1:
-        raise UserError(f"DISTRIBUTED.TIMEOUT has to be at least one second, got {seconds!r}")
-    return timedelta(seconds=seconds)
 
 
 def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""On which device a run lands, and how its errors come out."""
+"""Processes of a job: started, ended, and heard once."""
 
 import multiprocessing
 import time
@@ -6,69 +6,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-import torch
 
-from vfnet.engine import choose_device, launch, report_errors
-from vfnet.errors import UserError
-
-from .command import run_python
-
-
-@pytest.fixture
-def gpus(monkeypatch):
-    def pretend(count):
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-
-    return pretend
-
-
-@pytest.mark.parametrize(
-    "device, num_gpus, present, expected",
-    [
-        ("cuda", 1, 0, "cpu"),
-        ("cuda", 0, 0, "cpu"),
-        ("cuda", 0, 2, "cpu"),
-        ("cuda", 1, 1, "cuda"),
-        ("cuda", 2, 8, "cuda"),
-        ("cpu", 1, 8, "cpu"),
-        ("cpu", 4, 0, "cpu"),
-    ],
-)
-def test_device(gpus, device, num_gpus, present, expected):
-    gpus(present)
-    assert choose_device(device, num_gpus) == expected
-
-
-@pytest.mark.parametrize(
-    "device, num_gpus, present, pattern",
-    [
-        ("cuda", 2, 0, "2 GPUs, but 0 are present; give --num-gpus 1, or MODEL.DEVICE cpu"),
-        ("cuda", 8, 4, "8 GPUs, but 4 are present; give --num-gpus 4, or MODEL.DEVICE cpu"),
-        ("cuda", -1, 4, "negative, got -1"),
-        ("gpu", 1, 4, "'gpu'"),
-    ],
-)
-def test_devices_that_cannot_be_had(gpus, device, num_gpus, present, pattern):
-    gpus(present)
-    with pytest.raises(UserError, match=pattern):
-        choose_device(device, num_gpus)
-
-
-@pytest.mark.parametrize("present, expected", [(0, "cpu"), (2, "cuda"), (4, "cuda")])
-def test_device_under_torchrun(gpus, monkeypatch, present, expected):
-    gpus(present)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        monkeypatch.setenv(name, "2")
-    assert choose_device("cuda", num_gpus=1) == expected
-
-
-def test_fewer_gpus_than_torchrun_has_processes(gpus, monkeypatch):
-    gpus(1)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        monkeypatch.setenv(name, "2")
-    with pytest.raises(UserError, match="--nproc-per-node 2 asks for 2 GPUs, but 1"):
-        choose_device("cuda", num_gpus=1)
+from tests.engine.command import run_python
+from vfnet.processes import launch
 
 
 def test_running_on_the_cpu_is_said_in_one_line(gpus, capsys):
@@ -81,32 +21,11 @@ def test_running_on_the_cpu_is_said_in_one_line(gpus, capsys):
     )
 
 
-def test_an_error_is_one_line_and_exit_status_1(capsys):
-    with pytest.raises(SystemExit) as caught, report_errors():
-        raise UserError("expected this, got that")
-    assert caught.value.code == 1
-    assert capsys.readouterr().err == "error: expected this, got that\n"
-
-
-def test_a_data_loader_workers_traceback_is_left_out(capsys):
-    class Broken(torch.utils.data.Dataset):
-        def __len__(self):
-            return 1
-
-        def __getitem__(self, index):
-            raise UserError(f"picture {index} is broken")
-
-    loader = torch.utils.data.DataLoader(Broken(), num_workers=1, multiprocessing_context="fork")
-    with pytest.raises(SystemExit), report_errors():
-        list(loader)
-    assert capsys.readouterr().err == "error: picture 0 is broken\n"
-
-
 FAILING_MAIN = """
 import sys
 from detectron2.utils import comm
-from vfnet.engine import launch, report_errors
 from vfnet.errors import UserError
+from vfnet.processes import launch, report_errors
 
 def main(failing):
     if comm.get_rank() in failing:
@@ -138,7 +57,7 @@ def test_an_error_of_spawned_processes_is_printed_once(failing_main, failing):
 def test_processes_of_the_users_live_on(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("PYTHONWARNINGS", "")
-    monkeypatch.setattr(import_module("vfnet.engine.launch"), "spawn", lambda *_, **__: None)
+    monkeypatch.setattr(import_module("vfnet.processes.launch"), "spawn", lambda *_, **__: None)
     child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(1000,))
     child.start()
     launch(print, (), device="cpu", num_gpus=2)
@@ -162,7 +81,7 @@ from pathlib import Path
 
 import torch
 from detectron2.utils import comm
-from vfnet.engine import launch
+from vfnet.processes import launch
 from vfnet.utils.comm import mean_over_processes
 
 def thread_names():

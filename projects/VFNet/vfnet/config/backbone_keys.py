@@ -1,4 +1,4 @@
-"""The config keys of backbones and necks, at their defaults: see config.py."""
+"""The config keys of backbones and necks, at their defaults: see keys.py."""
 
 from detectron2.config import CfgNode
 

@@ -5,8 +5,8 @@ import os
 import pytest
 import torch
 
-from vfnet.engine.job_variables import complete_job_variables
 from vfnet.errors import UserError
+from vfnet.processes.job_variables import complete_job_variables
 
 POD = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "pod-0", "MASTER_PORT": "29500"}
 LOCAL = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vfnet.engine import load_config
+from vfnet.config import load_config
 from vfnet.errors import UserError
 
 

@@ -12,12 +12,12 @@ from detectron2.engine import HookBase
 from detectron2.utils.logger import setup_logger
 from torch import distributed
 
+from tests.engine.tiny import tiny_config
 from vfnet.data import register_coco_format
-from vfnet.engine import Trainer, report_errors
-from vfnet.engine.explanations import LostProcessError, ended_by, explanation
+from vfnet.engine import Trainer
 from vfnet.errors import UserError
-
-from .tiny import tiny_config
+from vfnet.processes import report_errors
+from vfnet.processes.explanations import LostProcessError, ended_by, explanation
 
 GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] "
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from ..config import get_cfg, leaves
 from ..errors import UserError
 from ..utils.text import is_name, printable
+from .keys import get_cfg, leaves
 
 # Characters, as in the longest path.
 _LONGEST_TEXT = 4096

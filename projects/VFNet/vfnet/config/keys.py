@@ -11,23 +11,9 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
+from ..utils.yaml_files import SafeCfgNode
 from .backbone_keys import add_backbone_keys
-from .detector_nodes import DEFAULT_NUM_CLASSES, add_detector_nodes, dense_node
-from .errors import UserError
-from .utils.yaml_files import SafeCfgNode
-
-__all__ = [
-    "DEFAULT_NUM_CLASSES",
-    "UNCHOSEN_RESIZE",
-    "add_vfnet_config",
-    "check_class_names",
-    "dense_node",
-    "detector_key",
-    "detector_node",
-    "get_cfg",
-    "inference_precision",
-    "norms_are_fixed",
-]
+from .detector_nodes import add_detector_nodes
 
 # The default of INPUT.RESIZE. An object of its own, which no "pil" that a file, the command line or
 # a program assigns is: so `is` tells whether somebody chose. A config's copies keep it.
@@ -102,52 +88,6 @@ def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-def detector_key(cfg: CfgNode) -> str:
-    """The key of the node that describes the configured detector, such as "MODEL.VFNET".
-
-    It is called as MODEL.META_ARCHITECTURE in capitals; QualityRetinaNet has Detectron2's
-    RETINANET, and GeneralizedRCNN has its classes in ROI_HEADS.
-
-    Raises:
-        UserError: there is no such node.
-    """
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    others = {"GeneralizedRCNN": "ROI_HEADS", "QualityRetinaNet": "RETINANET"}
-    name = others.get(architecture, architecture.upper())
-    if name not in cfg.MODEL:
-        raise UserError(
-            f"MODEL.META_ARCHITECTURE {architecture} has no node MODEL.{name} that holds its "
-            "classes and thresholds; name one of this project's detectors, such as VFNet"
-        )
-    return f"MODEL.{name}"
-
-
-def detector_node(cfg: CfgNode) -> CfgNode:
-    """The node that describes the configured detector: see `detector_key`."""
-    return cfg.MODEL[detector_key(cfg).partition(".")[2]]
-
-
-def check_class_names(cfg: CfgNode) -> None:
-    """Raise a UserError if the configured detector has another number of classes than names."""
-    node = detector_node(cfg)
-    if node.CLASS_NAMES and len(node.CLASS_NAMES) != node.NUM_CLASSES:
-        raise UserError(
-            f"{detector_key(cfg)}.NUM_CLASSES is {node.NUM_CLASSES}, but CLASS_NAMES has "
-            f"{len(node.CLASS_NAMES)} names. Set NUM_CLASSES to their number"
-        )
-
-
-def inference_precision(cfg: CfgNode) -> tuple[str, str]:
-    """The full key of PRECISION_TEST and its value; float32 for detectors that have no such key."""
-    key = f"{detector_key(cfg)}.PRECISION_TEST"
-    return key, detector_node(cfg).get("PRECISION_TEST", "float32")
-
-
-def norms_are_fixed(cfg: CfgNode) -> bool:
-    """Whether the backbone's batch norms keep their statistics, by the key's new or old name."""
-    return cfg.MODEL.RESNETS.NORM_EVAL and cfg.MODEL.VFNET.BACKBONE_NORM_EVAL
 
 
 def _add_augmentation_keys(cfg: CfgNode) -> None:

@@ -1,6 +1,6 @@
 """The nodes of the detectors: every key that one of them has, with its unit and its options.
 
-Descriptions: see config.py.
+Descriptions: see keys.py.
 """
 
 from detectron2.config import CfgNode

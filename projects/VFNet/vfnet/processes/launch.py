@@ -1,17 +1,16 @@
-"""Start a program on the right device, on one process or many, and report its errors once."""
+"""Start a program on the right device, on one process or many."""
 
-import contextlib
 import gc
 import logging
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.engine import launch as spawn
 from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.utils import comm
@@ -20,10 +19,11 @@ from torch import multiprocessing as mp
 
 from ..errors import UserError
 from ..utils.quiet import ignore_known_warnings
-from ..utils.text import one_line
-from .explanations import LostProcessError, ended_by, explanation, sigterm
+from .device import choose_device
+from .explanations import LostProcessError, ended_by, explanation
 from .job_variables import complete_job_variables, is_torchrun
-from .signals import Stopped, end_with_parent, stopped_by_sigterm
+from .reporting import message_of
+from .signals import end_with_parent
 
 # Characters; the messages of eight processes fit into a pipe of 64 KiB.
 _LONGEST_MESSAGE = 4000
@@ -87,77 +87,16 @@ def launch(
     _spawn(job, main, args, chosen, timeout)
 
 
-def choose_device(device: str, num_gpus: int) -> str:
-    """Return the device to run on: `device`, or "cpu" where that is CUDA and there is no GPU.
-
-    Args:
-        device: MODEL.DEVICE.
-        num_gpus: what `--num-gpus` asks for; under `torchrun` its processes per machine count.
+def group_timeout(cfg: CfgNode) -> timedelta:
+    """DISTRIBUTED.TIMEOUT: how long a process of the job waits for another one.
 
     Raises:
-        UserError: `device` is no device of PyTorch, or more GPUs are asked for than there are.
+        UserError: it is not positive.
     """
-    try:
-        device_type = torch.device(device).type
-    except (RuntimeError, TypeError):
-        device_type = ""
-    if device_type not in ("cuda", "cpu"):
-        raise UserError(f"MODEL.DEVICE must be 'cuda' or 'cpu', got {device!r}")
-    if num_gpus < 0:
-        raise UserError(f"--num-gpus must not be negative, got {num_gpus}")
-    if device_type != "cuda":
-        return device
-    if torch.device(device).index is not None and (num_gpus > 1 or is_torchrun()):
-        raise UserError(
-            f"MODEL.DEVICE {device} is one GPU, and each of several processes takes its own; "
-            "set MODEL.DEVICE cuda"
-        )
-    present = torch.cuda.device_count()
-    if is_torchrun():
-        asked, option = int(os.environ["LOCAL_WORLD_SIZE"]), "--nproc-per-node"
-    else:
-        asked, option = num_gpus, "--num-gpus"
-    # Under torchrun nobody asked for GPUs by number: without any, the processes share the CPU.
-    if asked == 0 or (not present and (asked == 1 or is_torchrun())):
-        return "cpu"
-    if asked > present:
-        raise UserError(
-            f"{option} {asked} asks for {asked} GPUs, but {present} are present; "
-            f"give {option} {max(present, 1)}, or MODEL.DEVICE cpu to run {asked} CPU processes"
-        )
-    return device
-
-
-@contextlib.contextmanager
-def report_errors() -> Iterator[None]:
-    """Turn what is no bug into one line `error: ...` on stderr and exit status 1.
-
-    That is a `UserError`, what `explanation` knows, and Ctrl-C and SIGTERM, whose statuses are 130
-    and 143 as a shell has them. What names in it may hold, such as a line's end or a terminal's
-    control, is escaped.
-
-    Of the processes that `torchrun` started on a machine, only the first to fail prints. Known
-    warnings of dependencies do not reach the terminal.
-    """
-    ignore_known_warnings()
-    try:
-        with stopped_by_sigterm():
-            yield
-    except (KeyboardInterrupt, Stopped) as error:
-        terminated = isinstance(error, Stopped)
-        name, status = (sigterm(), Stopped.STATUS) if terminated else ("SIGINT (Ctrl-C)", 130)
-        _print_error(f"stopped by {name}; what had been written by then is whole")
-        raise SystemExit(status) from None
-    except Exception as error:
-        if (found := explanation(error)) is None:
-            raise
-        _print_error(_message(found))
-        raise SystemExit(1) from None
-
-
-def _print_error(message: str) -> None:
-    if _first_to_report():
-        print(f"error: {message}", file=sys.stderr, flush=True)
+    seconds = cfg.DISTRIBUTED.TIMEOUT
+    if not isinstance(seconds, int) or seconds < 1:
+        raise UserError(f"DISTRIBUTED.TIMEOUT has to be at least one second, got {seconds!r}")
+    return timedelta(seconds=seconds)
 
 
 def _spawn(
@@ -204,7 +143,7 @@ def _spawned(messages: Any, main: Callable[..., Any], args: tuple[Any, ...], dev
             time.sleep(_CAUSE_FIRST)
         # The parent prints what it finds here, once, and ends the other processes.
         # Cut: a longer text would not fit into the pipe, and wait there for a parent that waits.
-        messages.put(_message(found)[:_LONGEST_MESSAGE])
+        messages.put(message_of(found)[:_LONGEST_MESSAGE])
         sys.exit(1)
     _leave_group()
 
@@ -247,21 +186,3 @@ def _share_cores(device: str, num_processes: int) -> None:
     """Give each CPU process its share of the cores: all of them each is much slower."""
     if device == "cpu" and num_processes > 1 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))
-
-
-def _message(error: UserError) -> str:
-    """Return an error's own message, without the traceback that a data loader's worker adds."""
-    own = re.search(r"^Caught \w+ in DataLoader worker.*\n[\w.]+Error: (.*)$", str(error), re.S)
-    return one_line((own.group(1) if own else str(error)).strip())
-
-
-def _first_to_report() -> bool:
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return True
-    attempt = [os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "GROUP_RANK")]
-    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    try:
-        store = dist.TCPStore(*address, timeout=timedelta(seconds=5))
-        return store.add("/".join(["vfnet", "errors", *attempt]), 1) == 1
-    except dist.DistError:  # torchrun, whose store it is, has gone
-        return True
