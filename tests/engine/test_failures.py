@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 
 from tests.full_disk import full_disk
 from vfnet.engine import Trainer
-from vfnet.engine.event_files import named_files
+from vfnet.engine.event_writers.event_files import named_files
 from vfnet.engine.failures import failures_in_one_line
 from vfnet.errors import UserError
 from vfnet.utils.files import WriteError

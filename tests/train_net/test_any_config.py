@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.engine.tiny import CONFIG
 from tests.engine.tiny_family import CONFIGS
 from vfnet import get_cfg
-from vfnet.engine import trial
+from vfnet.engine.preflight import trial
 from vfnet.errors import UserError
 from vfnet.predictor import load_prediction_config
 

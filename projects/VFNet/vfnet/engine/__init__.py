@@ -3,7 +3,7 @@
 from ..config import check_values, load_config, merge_overrides
 from ..processes import choose_device, group_timeout, launch, report_errors
 from .determinism import make_deterministic
-from .preflight import check_run, config_warnings, datasets_of_run
+from .preflight.run import check_run, config_warnings, datasets_of_run
 from .resume import check_not_moved, checkpoint_to_continue
 from .run_folder import clean, log_on_full_disks, only_run_in
 from .schedule_units import in_iterations

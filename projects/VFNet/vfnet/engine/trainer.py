@@ -20,20 +20,21 @@ from ..data import build_train_loader
 from ..solver import build_lr_scheduler, build_optimizer, solver_values
 from ..utils.files import WriteError
 from .accumulation import accumulation_steps
-from .averaging import SWA, PublishAverage, WeightAverage, build_averages, named_scores
-from .best import BestCheckpoint, CatchUpEvaluation, ScoredOnce, score_name
 from .determinism import use_deterministic_algorithms
-from .divergence import DivergenceWarning
-from .early_stop import EarlyStop, stops_early, stored_metric
+from .event_writers.writers import build_writers
 from .failures import failures_in_one_line
-from .pictures import TestPictures, TrainingPictures, class_names_of_run
-from .progress_bar import ProgressBar
-from .resume import PictureStream, checkpoint_to_continue, overridden_keys
+from .hooks.averaging import SWA, PublishAverage, WeightAverage, build_averages, named_scores
+from .hooks.best import BestCheckpoint, CatchUpEvaluation, ScoredOnce, score_name
+from .hooks.divergence import DivergenceWarning
+from .hooks.early_stop import EarlyStop, stops_early, stored_metric
+from .hooks.picture_stream import PictureStream
+from .hooks.pictures import TestPictures, TrainingPictures, class_names_of_run
+from .hooks.progress_bar import ProgressBar
+from .hooks.skipped import SkippedReport
+from .resume import checkpoint_to_continue, overridden_keys
 from .schedule_units import in_iterations
 from .scoring import Scorer
-from .skipped import SkippedReport
 from .step import StepTrainer, autocast_precision
-from .writers import build_writers
 
 logger = logging.getLogger(__name__)
 
@@ -226,7 +227,7 @@ class Trainer(Scorer):
         return [*bar, *averages, stream, DivergenceWarning(), *found, SkippedReport()]
 
     def build_writers(self) -> list[EventWriter]:
-        """What writes the storage's numbers and pictures: see `vfnet.engine.writers`."""
+        """What writes the storage's numbers and pictures: see `vfnet.engine.event_writers`."""
         return build_writers(
             self.cfg, self.max_iter, lambda: self.epoch_length, lambda: self.start_iter > 0
         )

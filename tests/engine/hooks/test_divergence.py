@@ -5,11 +5,10 @@ import logging
 import torch
 from detectron2.utils.events import EventStorage
 
+from tests.engine.tiny import tiny_config
 from vfnet.engine import Trainer
-from vfnet.engine.divergence import DivergenceWarning
+from vfnet.engine.hooks.divergence import DivergenceWarning
 from vfnet.modeling.divergence import divergence_signs
-
-from .tiny import tiny_config
 
 DIVERGED, FINE, EMPTY = [0.0, 1e-6], [0.5, 0.0], []
 

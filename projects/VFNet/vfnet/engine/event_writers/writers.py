@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_writers
 from detectron2.utils.events import EventWriter, get_event_storage
 
-from ..utils.files import writing
+from ...utils.files import writing
 from .event_files import named_files
 from .wandb_writer import WandbWriter
 

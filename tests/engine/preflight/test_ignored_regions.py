@@ -2,14 +2,13 @@
 
 import pytest
 
+from tests.engine.tiny import tiny_config
+from tests.engine.tiny_libra import libra_config
+from tests.engine.tiny_retinanet import retinanet_config
 from vfnet.data import build_train_loader
 from vfnet.engine import check_run, config_warnings
-from vfnet.engine.ignored_regions import check_ignored_regions
+from vfnet.engine.preflight.ignored_regions import check_ignored_regions
 from vfnet.errors import UserError
-
-from .tiny import tiny_config
-from .tiny_libra import libra_config
-from .tiny_retinanet import retinanet_config
 
 KEEP = ("INPUT.KEEP_CROWD", "True")
 IGNORE = ("MODEL.VFNET.IGNORE_IOF_THRESH", "0.5")

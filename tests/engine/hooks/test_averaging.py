@@ -9,10 +9,10 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
-from vfnet.engine import NonFiniteLossError, Trainer, averaging
+from tests.engine.tiny import GivenBatches, nan_picture, picture, tiny_config, train_on
+from vfnet.engine import NonFiniteLossError, Trainer
+from vfnet.engine.hooks import averaging
 from vfnet.errors import UserError
-
-from .tiny import GivenBatches, nan_picture, picture, tiny_config, train_on
 
 BATCHES = [[picture(seed)] for seed in range(1, 5)]
 CYCLES = ("SOLVER.SWA.ENABLED", "True", "SOLVER.SWA.CYCLES", "2")

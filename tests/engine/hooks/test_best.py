@@ -8,9 +8,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 from safetensors.torch import load_file
 
+from tests.engine.tiny import GivenBatches, picture, tiny_config, train_on
 from vfnet.engine import Trainer
-
-from .tiny import GivenBatches, picture, tiny_config, train_on
 
 BATCHES = [[picture(seed)] for seed in range(1, 5)]
 EACH = ("SOLVER.CHECKPOINT_PERIOD", "1", "TEST.EVAL_PERIOD", "1")

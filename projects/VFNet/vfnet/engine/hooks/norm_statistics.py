@@ -6,7 +6,7 @@ from detectron2.utils.events import EventStorage
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from torch import nn
 
-from ..utils.comm import mean_over_processes
+from ...utils.comm import mean_over_processes
 
 BuildBatches = Callable[[], Iterable[list]]
 

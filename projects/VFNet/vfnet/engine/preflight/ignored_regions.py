@@ -2,8 +2,8 @@
 
 from detectron2.config import CfgNode
 
-from ..config import detector_key, detector_node
-from ..errors import UserError
+from ...config import detector_key, detector_node
+from ...errors import UserError
 
 
 def check_ignored_regions(cfg: CfgNode) -> None:

@@ -10,32 +10,32 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..checkpoint import VFNetCheckpointer, weights_mismatches
-from ..config import detector_key, detector_node, inference_precision
-from ..data import (
+from ...checkpoint import VFNetCheckpointer, weights_mismatches
+from ...config import detector_key, detector_node, inference_precision
+from ...data import (
     build_mapper,
     build_train_loader,
     check_own_data,
     loader_timeout,
     repairs_of,
 )
-from ..data.bad_pictures import skips_bad_pictures
-from ..data.checks.coco_json import is_number
-from ..errors import UserError
-from ..modeling.inference.views import as_view_detector
-from ..modeling.key_readers import check_key_readers
-from ..slicing import require_sahi, slicing_of
-from ..utils.extras import require_extra
-from ..utils.folder_lock import unwritable
-from ..utils.precision import autocast_type, slow_precision
-from ..utils.quiet import silent_logs
-from .accumulation import accumulation_steps, accumulation_warnings
-from .averaging import averaging_warnings, check_averaging
-from .early_stop import check_early_stop, early_stop_warnings
+from ...data.bad_pictures import skips_bad_pictures
+from ...data.checks.coco_json import is_number
+from ...errors import UserError
+from ...modeling.inference.views import as_view_detector
+from ...modeling.key_readers import check_key_readers
+from ...slicing import require_sahi, slicing_of
+from ...utils.extras import require_extra
+from ...utils.folder_lock import unwritable
+from ...utils.precision import autocast_type, slow_precision
+from ...utils.quiet import silent_logs
+from ..accumulation import accumulation_steps, accumulation_warnings
+from ..hooks.averaging import averaging_warnings, check_averaging
+from ..hooks.early_stop import check_early_stop, early_stop_warnings
+from ..resume import last_checkpoint_tag
+from ..schedule_units import check_schedule_units
+from ..step import autocast_precision
 from .ignored_regions import check_ignored_regions, ignored_region_warnings
-from .resume import last_checkpoint_tag
-from .schedule_units import check_schedule_units
-from .step import autocast_precision
 from .trial import build_errors, trial_model
 
 # The batch that the published rate of 0.01 belongs to.

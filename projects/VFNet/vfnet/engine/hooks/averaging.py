@@ -16,9 +16,9 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..checkpoint import VFNetCheckpointer
-from ..config import detector_key, detector_node
-from ..errors import UserError
+from ...checkpoint import VFNetCheckpointer
+from ...config import detector_key, detector_node
+from ...errors import UserError
 from .best import latest_score
 from .norm_statistics import BuildBatches, estimate_batch_norms
 

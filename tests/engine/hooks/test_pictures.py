@@ -7,13 +7,12 @@ from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage, TensorboardXWriter, get_event_storage
 
+from tests.engine.tiny import picture, tiny_config, train_on
+from tests.engine.tiny_family import CONFIGS
 from vfnet.data import register_test_sets
 from vfnet.engine import Trainer, check_run
-from vfnet.engine.pictures import TestPictures, TrainingPictures, class_names_of_run
+from vfnet.engine.hooks.pictures import TestPictures, TrainingPictures, class_names_of_run
 from vfnet.errors import UserError
-
-from .tiny import picture, tiny_config, train_on
-from .tiny_family import CONFIGS
 
 BATCHES = [[picture(seed), picture(seed + 10)] for seed in (1, 2, 3)]
 SCORED = ("DATASETS.TEST", "('shapes_val',)", "TEST.EVAL_PERIOD", "2", "INPUT.MIN_SIZE_TEST", "32")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 from detectron2.utils import comm
-from tiny import LARGE_STEP, picture, tiny_config, train_on
 
+from tests.engine.tiny import LARGE_STEP, picture, tiny_config, train_on
 from vfnet.engine import launch
-from vfnet.engine.averaging import WeightAverage
+from vfnet.engine.hooks.averaging import WeightAverage
 
 SETTINGS = (
     *("SOLVER.SWA.ENABLED", "True", "SOLVER.SWA.CYCLES", "2", "TEST.PRECISE_BN.NUM_ITER", "1"),

@@ -17,13 +17,13 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from ..config import detector_node
-from ..data import build_mapper, read_picture
-from ..data.checks.boxes import is_crowd
-from ..data.checks.pictures import PictureError
-from ..data.mapper import boxes_of
-from ..data.stream import seeded_generators
-from ..visualization import draw_boxes
+from ...config import detector_node
+from ...data import build_mapper, read_picture
+from ...data.checks.boxes import is_crowd
+from ...data.checks.pictures import PictureError
+from ...data.mapper import boxes_of
+from ...data.stream import seeded_generators
+from ...visualization import draw_boxes
 
 # Of a batch, and of the test set.
 _MOST_PICTURES = 4

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from .command import run_python
-from .tiny import picture, tiny_config, train_on
+from tests.engine.command import run_python
+from tests.engine.tiny import picture, tiny_config, train_on
 
 STEM = "backbone.bottom_up.stem.conv1"
 
@@ -15,7 +15,8 @@ STEM = "backbone.bottom_up.stem.conv1"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("averaging")
-    done = run_python(Path(__file__).with_name("averaging_processes.py"), folder)
+    root = Path(__file__).parents[3]
+    done = run_python("-m", "tests.engine.hooks.averaging_processes", folder, cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

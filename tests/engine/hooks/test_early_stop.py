@@ -8,12 +8,11 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from tests.engine.tiny import GivenBatches, picture, tiny_config
 from vfnet.data.datasets.shapes import load_shapes
 from vfnet.engine import Trainer, check_run, config_warnings
-from vfnet.engine.early_stop import Progress, check_early_stop, lower_is_better, progress
+from vfnet.engine.hooks.early_stop import Progress, check_early_stop, lower_is_better, progress
 from vfnet.errors import UserError
-
-from .tiny import GivenBatches, picture, tiny_config
 
 PATIENCE = "SOLVER.EARLY_STOP.PATIENCE"
 EARLY = ("SOLVER.EARLY_STOP.ENABLED", "True", PATIENCE, "2")
@@ -78,7 +77,7 @@ def scored(monkeypatch):
 @pytest.fixture
 def lines(caplog):
     """A function: what the end of a run has been logged as."""
-    caplog.set_level(logging.INFO, "vfnet.engine.early_stop")
+    caplog.set_level(logging.INFO, "vfnet.engine.hooks.early_stop")
     return lambda: [r.message for r in caplog.records if r.message.startswith("early stop")]
 
 

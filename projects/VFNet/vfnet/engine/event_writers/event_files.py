@@ -5,7 +5,7 @@ import os
 
 from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
 
-from ..utils.files import WriteError, writing
+from ...utils.files import WriteError, writing
 
 # In OUTPUT_DIR, by the writer that writes them.
 _FILES = {JSONWriter: "metrics.json", TensorboardXWriter: "events.out.tfevents"}

@@ -11,9 +11,9 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 from torch import nn
 
-from ..data import images_per_process
-from ..errors import UserError
-from ..solver import build_lr_scheduler, build_optimizer
+from ...data import images_per_process
+from ...errors import UserError
+from ...solver import build_lr_scheduler, build_optimizer
 
 
 def trial_model(cfg: CfgNode, training: bool) -> nn.Module:

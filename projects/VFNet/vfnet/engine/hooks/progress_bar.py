@@ -9,7 +9,7 @@ from detectron2.engine import HookBase
 from tqdm import tqdm
 from tqdm.contrib import DummyTqdmFile
 
-from .writers import METRIC_LINES, epoch_words
+from ..event_writers.writers import METRIC_LINES, epoch_words
 
 
 class ProgressBar(HookBase):

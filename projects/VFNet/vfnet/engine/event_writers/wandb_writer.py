@@ -12,8 +12,8 @@ import yaml
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 
-from ..utils.extras import import_extra
-from ..utils.files import write_aside
+from ...utils.extras import import_extra
+from ...utils.files import write_aside
 
 logger = logging.getLogger(__name__)
 

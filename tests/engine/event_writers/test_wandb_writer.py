@@ -11,9 +11,8 @@ pytestmark = needs("wandb")
 
 import wandb  # noqa: E402
 
-from vfnet.engine.wandb_writer import ID_FILE  # noqa: E402
-
-from .tiny import GivenBatches, picture, tiny_config  # noqa: E402
+from tests.engine.tiny import GivenBatches, picture, tiny_config  # noqa: E402
+from vfnet.engine.event_writers.wandb_writer import ID_FILE  # noqa: E402
 
 BATCH = [picture(1), picture(2)]
 ON = ("WANDB.ENABLED", "True", "WANDB.PROJECT", "cells", "SEED", "1", "VIS_PERIOD", "2")

@@ -6,7 +6,7 @@ from typing import Any
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from ..modeling.divergence import MISSED_BELOW, MISSED_SHARE
+from ...modeling.divergence import MISSED_BELOW, MISSED_SHARE
 
 logger = logging.getLogger(__name__)
 

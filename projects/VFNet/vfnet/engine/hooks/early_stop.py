@@ -9,11 +9,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from ..data.checks.report import name_first
-from ..errors import UserError
+from ...data.checks.report import name_first
+from ...errors import UserError
+from ..validation import GROUP
 from .averaging import EMA
 from .best import latest_score, score_name
-from .validation import GROUP
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any
 from detectron2.engine import hooks
 from detectron2.utils.events import EventStorage
 
-from ..checkpoint import VFNetCheckpointer
-from ..checkpoint.continuable import read_own
-from ..errors import UserError
+from ...checkpoint import VFNetCheckpointer
+from ...checkpoint.continuable import read_own
+from ...errors import UserError
 
 logger = logging.getLogger(__name__)
 
