@@ -207,10 +207,8 @@ def evaluate_weights(cfg: CfgNode, weights: str) -> dict:
         )
     VFNetCheckpointer(model, whole_detector=True).load(weights)
     results = Trainer.test(cfg, model)
-    if cfg.TEST.AUG.ENABLED:
-        results.update(Trainer.test_with_TTA(cfg, model))
-    if cfg.TEST.SLICE.SIZE:
-        results.update(Trainer.test_with_slices(cfg, model))
+    for test in Trainer.further_tests(cfg, model):
+        results.update(test())
     return results
 
 

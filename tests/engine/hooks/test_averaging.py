@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 
 from tests.engine.tiny import GivenBatches, nan_picture, picture, tiny_config, train_on
 from vfnet.engine import NonFiniteLossError, Trainer
-from vfnet.engine.hooks import averaging
+from vfnet.engine.hooks import averaging, publishing
 from vfnet.errors import UserError
 
 BATCHES = [[picture(seed)] for seed in range(1, 5)]
@@ -156,7 +156,7 @@ def test_raw_and_averaged_weights_are_scored_and_told_apart(tmp_path, monkeypatc
 
     lines = []
     monkeypatch.setattr(Trainer, "test", score)
-    monkeypatch.setattr(averaging.logger, "info", lines.append)
+    monkeypatch.setattr(publishing.logger, "info", lines.append)
     expected = ("TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 51.4, 0.1]]") if "," not in names else ()
     train_on(tiny_config(tmp_path, *SWA, *expected, "DATASETS.TEST", names), *BATCHES)
     one = names.endswith(",)")
@@ -172,7 +172,7 @@ def test_raw_and_averaged_weights_are_scored_and_told_apart(tmp_path, monkeypatc
 
 def test_without_test_data_the_files_are_told_apart_too(tmp_path, monkeypatch):
     lines = []
-    monkeypatch.setattr(averaging.logger, "info", lines.append)
+    monkeypatch.setattr(publishing.logger, "info", lines.append)
     train_on(tiny_config(tmp_path, *EMA), *BATCHES[:1])
     assert lines == [
         "raw weights model_final.pth: not scored; "

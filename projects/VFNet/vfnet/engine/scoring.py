@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,6 +41,16 @@ class Scorer(DefaultTrainer):
         results = super().test(cfg, model, evaluators)
         add_validation_losses(cfg, model, results)
         return drop_undefined(results)
+
+    @classmethod
+    def further_tests(cls, cfg: CfgNode, model: torch.nn.Module) -> list[Callable[[], dict]]:
+        """What scores the model otherwise, beside `test`, as TEST.AUG and TEST.SLICE ask."""
+        found: list[Callable[[], dict]] = []
+        if cfg.TEST.AUG.ENABLED:
+            found.append(partial(cls.test_with_TTA, cfg, model))
+        if cfg.TEST.SLICE.SIZE:
+            found.append(partial(cls.test_with_slices, cfg, model))
+        return found
 
     @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: torch.nn.Module) -> dict:

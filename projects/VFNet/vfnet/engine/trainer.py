@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import sys
 import weakref
 from functools import partial
 
@@ -23,13 +22,15 @@ from .accumulation import accumulation_steps
 from .determinism import use_deterministic_algorithms
 from .event_writers.writers import build_writers
 from .failures import failures_in_one_line
-from .hooks.averaging import SWA, PublishAverage, WeightAverage, build_averages, named_scores
-from .hooks.best import BestCheckpoint, CatchUpEvaluation, ScoredOnce, score_name
+from .hooks.averaging import SWA, WeightAverage, build_averages
+from .hooks.best import BestCheckpoint, build_best_checkpoint
 from .hooks.divergence import DivergenceWarning
-from .hooks.early_stop import EarlyStop, stops_early, stored_metric
+from .hooks.early_stop import build_early_stop
+from .hooks.evaluation import ScoredOnce, build_evaluation
 from .hooks.picture_stream import PictureStream
-from .hooks.pictures import TestPictures, TrainingPictures, class_names_of_run
-from .hooks.progress_bar import ProgressBar
+from .hooks.pictures import build_test_pictures, build_training_pictures
+from .hooks.progress_bar import build_progress_bar
+from .hooks.publishing import PublishAverage, build_publishing
 from .hooks.skipped import SkippedReport
 from .resume import checkpoint_to_continue, overridden_keys
 from .schedule_units import in_iterations
@@ -181,50 +182,35 @@ class Trainer(Scorer):
             super().after_train()
 
     def build_hooks(self) -> list[HookBase]:
-        """Add to Detectron2's hooks the best checkpoint and the averages of SOLVER.SWA and EMA."""
+        """Detectron2's hooks, and this project's in their places: see `vfnet.engine.hooks`."""
         cfg, model = self.cfg, self.checkpointer.model
-        period, test_sets = cfg.TEST.EVAL_PERIOD, cfg.DATASETS.TEST
         averages = build_averages(
             cfg, model, lambda: self.build_train_loader(cfg, seed=self._trainer.seed)
         )
-        found = super().build_hooks()
-        (place,) = [i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook)]
-        after_evaluation: list[HookBase] = []
-        if period > 0 and test_sets:
-            evaluate = ScoredOnce(found[place]._func, lambda: self.scheduler.last_epoch)
-            found[place] = CatchUpEvaluation(period, evaluate)
-            after_evaluation.append(BestCheckpoint(period, self._file_apart(model), test_sets))
-        if cfg.VIS_PERIOD and test_sets:
-            # One process draws; the hook's barrier is for all.
-            draw = TestPictures(cfg, model) if comm.is_main_process() else lambda: None
-            after_evaluation.append(hooks.EvalHook(period, draw))
-        if cfg.TEST.AUG.ENABLED:
-            after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_TTA(cfg, model)))
-        if cfg.TEST.SLICE.SIZE:
-            after_evaluation.append(hooks.EvalHook(0, lambda: self.test_with_slices(cfg, model)))
         scores = {
             average: ScoredOnce(partial(self._score, average), partial(getattr, average, "count"))
             for average in averages
         }
-        if stops_early(cfg):
-            patience = cfg.SOLVER.EARLY_STOP.PATIENCE
-            for average, score in scores.items():
-                evaluate_average = partial(named_scores, average, score)
-                after_evaluation.append(CatchUpEvaluation(period, evaluate_average, False))
-            after_evaluation.append(EarlyStop(period, stored_metric(cfg), patience))
-        for average, score in scores.items():
-            file = self._file_apart(average.averaged_model)
-            after_evaluation.append(PublishAverage(average, file, score, score_name(test_sets)))
-        found[place + 1 : place + 1] = after_evaluation
-        if cfg.VIS_PERIOD:
-            names = class_names_of_run(cfg)
-            pictures = TrainingPictures(model, cfg.VIS_PERIOD, cfg.INPUT.FORMAT, names)
-            found.insert(place, pictures)
-        on_terminal = comm.is_main_process() and sys.stdout.isatty()
-        bar = [ProgressBar(lambda: self.epoch_length)] if on_terminal else []
-        # The averages first, so that a checkpoint has the weights of its own iteration in them.
-        stream = PictureStream(cfg.SOLVER.IMS_PER_BATCH)
-        return [*bar, *averages, stream, DivergenceWarning(), *found, SkippedReport()]
+        found = super().build_hooks()
+        (place,) = [i for i, hook in enumerate(found) if isinstance(hook, hooks.EvalHook)]
+        found[place : place + 1] = [
+            *build_training_pictures(cfg, model),
+            build_evaluation(cfg, found[place], lambda: self.scheduler.last_epoch),
+            *build_best_checkpoint(cfg, self._file_apart(model)),
+            *build_test_pictures(cfg, model),
+            *[hooks.EvalHook(0, test) for test in self.further_tests(cfg, model)],
+            *build_early_stop(cfg, scores),
+            *build_publishing(cfg, scores, self._file_apart),
+        ]
+        return [
+            *build_progress_bar(lambda: self.epoch_length),
+            # Before the checkpoint, so that it has the weights of its own iteration in them.
+            *averages,
+            PictureStream(cfg.SOLVER.IMS_PER_BATCH),
+            DivergenceWarning(),
+            *found,
+            SkippedReport(),
+        ]
 
     def build_writers(self) -> list[EventWriter]:
         """What writes the storage's numbers and pictures: see `vfnet.engine.event_writers`."""

@@ -1,25 +1,21 @@
 """Averages of the weights over a run: stochastic weight averaging and an exponential one.
 
-Both are hooks that keep an average in the trainer's checkpoint; `PublishAverage` writes and scores
-it when the run has ended.
+Both are hooks that keep an average in the trainer's checkpoint; publishing.py writes and scores it
+when the run has ended.
 """
 
 import logging
 import os
-from collections.abc import Callable
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
-from detectron2.evaluation.testing import flatten_results_dict
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ...checkpoint import VFNetCheckpointer
 from ...config import detector_key, detector_node
 from ...errors import UserError
-from .best import latest_score
 from .norm_statistics import BuildBatches, estimate_batch_norms
 
 logger = logging.getLogger(__name__)
@@ -139,58 +135,6 @@ class EMA(WeightAverage):
 
     def describe(self) -> str:
         return f"moving average (decay {self._decay:g})"
-
-
-class PublishAverage(HookBase):
-    """At the end of a run write an average as a checkpoint, score it, and say which file is which.
-
-    It has to come after the hook that evaluates the raw weights.
-    """
-
-    def __init__(
-        self,
-        average: WeightAverage,
-        checkpointer: VFNetCheckpointer,
-        score: Callable[[], dict],
-        metric: str,
-    ) -> None:
-        """
-        Args:
-            average: what to publish.
-            checkpointer: writes the averaged model, and tags nothing as the last.
-            score: evaluates the averaged model, on all processes; nested results.
-            metric: the name of the AP that is logged, as stored.
-        """
-        self._average = average
-        self._checkpointer = checkpointer
-        self._score = score
-        self._metric = metric
-
-    def after_train(self) -> None:
-        """Write, score and log the average; its scores go to the storage with its name first."""
-        average, storage = self._average, self.trainer.storage
-        if not average.count:
-            logger.warning(f"model_{average.name}.pth is not written: no weights were averaged")
-            return
-        average.finish()
-        self._checkpointer.save(f"model_{average.name}")
-        raw = latest_score(storage, self._metric)
-        scores = flatten_results_dict(self._score())
-        named = {f"{average.name}/{name}": float(value) for name, value in scores.items()}
-        storage.put_scalars(**named, smoothing_hint=False)
-        logger.info(
-            f"raw weights model_final.pth: {self._words(raw)}; {average.describe()} "
-            f"model_{average.name}.pth: {self._words(scores.get(self._metric))}"
-        )
-
-    def _words(self, score: Any) -> str:
-        name = "AP" if self._metric == "bbox/AP" else self._metric
-        return "not scored" if score is None else f"{name} {score:.1f}"
-
-
-def named_scores(average: WeightAverage, score: Callable[[], dict]) -> dict[str, dict]:
-    """Score an average on the way, under its name; nothing where there is none yet."""
-    return {average.name: score()} if average.count else {}
 
 
 def check_averaging(cfg: CfgNode, model: nn.Module, weights: str, resuming: bool = False) -> None:

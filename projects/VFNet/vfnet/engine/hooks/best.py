@@ -1,68 +1,20 @@
-"""The best checkpoint of a run, and the evaluations that decide it."""
+"""The best checkpoint of a run."""
 
 import logging
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from detectron2.engine import hooks
-from detectron2.utils.events import EventStorage
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase, hooks
 
 from ...checkpoint import VFNetCheckpointer
 from ...checkpoint.continuable import read_own
 from ...errors import UserError
+from .evaluation import evaluates_on_the_way, latest_score, score_name
 
 logger = logging.getLogger(__name__)
-
-
-def score_name(test_sets: Sequence[str], metric: str = "bbox/AP") -> str:
-    """Return under which name a score of the first test set is stored."""
-    # Detectron2 nests the results of several sets by their names.
-    return f"{test_sets[0]}/{metric}" if len(set(test_sets)) > 1 else metric
-
-
-def latest_score(storage: EventStorage, name: str) -> float | None:
-    """Return a score if it was stored at this very iteration; None: there was none to store."""
-    value, iteration = storage.latest().get(name, (None, None))
-    return value if iteration == storage.iter else None
-
-
-class ScoredOnce:
-    """Scores of weights, computed anew only where the weights have changed.
-
-    A run that ends early has evaluated its last weights already.
-    """
-
-    def __init__(self, score: Callable[[], dict], updates: Callable[[], int]) -> None:
-        """
-        Args:
-            score: evaluates the weights, on all processes together.
-            updates: how often they have changed.
-        """
-        self._score = score
-        self._updates = updates
-        self._scored = -1
-        self._results: dict = {}
-
-    def __call__(self) -> dict:
-        updates = self._updates()
-        if updates != self._scored:
-            self._results, self._scored = self._score(), updates
-        return self._results
-
-
-class CatchUpEvaluation(hooks.EvalHook):
-    """Where a run is continued from an iteration that is evaluated, evaluate before anything else.
-
-    Its checkpoint was written before the evaluation, which takes minutes and may not have ended.
-    """
-
-    def before_train(self) -> None:
-        """Evaluate the weights that the run is continued with, if their iteration is due."""
-        done = self.trainer.start_iter
-        if 0 < done < self.trainer.max_iter and done % self._period == 0:
-            self._do_eval()
 
 
 class BestCheckpoint(hooks.BestCheckpointer):
@@ -131,3 +83,10 @@ class BestCheckpoint(hooks.BestCheckpointer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._run = state_dict["run"]
+
+
+def build_best_checkpoint(cfg: CfgNode, checkpointer: VFNetCheckpointer) -> list[HookBase]:
+    """The hook of a run that is evaluated on the way; see `BestCheckpoint`."""
+    if not evaluates_on_the_way(cfg):
+        return []
+    return [BestCheckpoint(cfg.TEST.EVAL_PERIOD, checkpointer, cfg.DATASETS.TEST)]

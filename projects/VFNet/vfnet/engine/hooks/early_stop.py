@@ -1,7 +1,8 @@
 """The end of a run whose score has ceased to rise (SOLVER.EARLY_STOP)."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
@@ -12,8 +13,8 @@ from detectron2.utils import comm
 from ...data.checks.report import name_first
 from ...errors import UserError
 from ..validation import GROUP
-from .averaging import EMA
-from .best import latest_score, score_name
+from .averaging import EMA, WeightAverage
+from .evaluation import CatchUpEvaluation, evaluates_on_the_way, latest_score, score_name
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,30 @@ def stored_metric(cfg: CfgNode) -> str:
 
 def stops_early(cfg: CfgNode) -> bool:
     """Whether SOLVER.EARLY_STOP is on and has evaluations to go by."""
-    return cfg.SOLVER.EARLY_STOP.ENABLED and cfg.TEST.EVAL_PERIOD > 0 and bool(cfg.DATASETS.TEST)
+    return cfg.SOLVER.EARLY_STOP.ENABLED and evaluates_on_the_way(cfg)
+
+
+def build_early_stop(
+    cfg: CfgNode, scores: Mapping[WeightAverage, Callable[[], dict]]
+) -> list[HookBase]:
+    """The hook, behind those that score each average on the way, by which it may go.
+
+    `scores`: what evaluates each average.
+    """
+    if not stops_early(cfg):
+        return []
+    period = cfg.TEST.EVAL_PERIOD
+    evaluations = [
+        CatchUpEvaluation(period, partial(_named, average, score), eval_after_train=False)
+        for average, score in scores.items()
+    ]
+    stop = EarlyStop(period, stored_metric(cfg), cfg.SOLVER.EARLY_STOP.PATIENCE)
+    return [*evaluations, stop]
+
+
+def _named(average: WeightAverage, score: Callable[[], dict]) -> dict[str, dict]:
+    """Score an average on the way, under its name; nothing where there is none yet."""
+    return {average.name: score()} if average.count else {}
 
 
 def early_stop_warnings(cfg: CfgNode) -> list[str]:

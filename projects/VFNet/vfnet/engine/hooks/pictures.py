@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import convert_image_to_rgb
-from detectron2.engine import HookBase
+from detectron2.engine import HookBase, hooks
 from detectron2.evaluation import inference_context
 from detectron2.structures import Instances
 from detectron2.utils import comm
@@ -123,6 +123,23 @@ class TestPictures:
             truth = _Truth(boxes_of(annotations), [a["category_id"] for a in annotations])
             image = read_picture(record["file_name"], "RGB")
             _put_pair(f"test/{index}", image, truth, output["instances"], self._names)
+
+
+def build_training_pictures(cfg: CfgNode, model: nn.Module) -> list[HookBase]:
+    """The hook that VIS_PERIOD asks for; `model`: not wrapped for several processes."""
+    if not cfg.VIS_PERIOD:
+        return []
+    names = class_names_of_run(cfg)
+    return [TrainingPictures(model, cfg.VIS_PERIOD, cfg.INPUT.FORMAT, names)]
+
+
+def build_test_pictures(cfg: CfgNode, model: nn.Module) -> list[HookBase]:
+    """The hook that VIS_PERIOD asks for where there are evaluations; `model`: not wrapped."""
+    if not (cfg.VIS_PERIOD and cfg.DATASETS.TEST):
+        return []
+    # One process draws; the hook's barrier is for all.
+    draw = TestPictures(cfg, model) if comm.is_main_process() else lambda: None
+    return [hooks.EvalHook(cfg.TEST.EVAL_PERIOD, draw)]
 
 
 def class_names_of_run(cfg: CfgNode) -> list[str]:

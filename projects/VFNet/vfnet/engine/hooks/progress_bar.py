@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 from tqdm import tqdm
 from tqdm.contrib import DummyTqdmFile
 
@@ -66,6 +67,12 @@ class ProgressBar(HookBase):
     def after_train(self) -> None:
         """Leave the bar as it is, and the terminal to the others."""
         self._stack.close()
+
+
+def build_progress_bar(epoch_length: Callable[[], float | None]) -> list[HookBase]:
+    """The bar of a run whose first process has a terminal; `epoch_length`: see `epoch_words`."""
+    on_terminal = comm.is_main_process() and sys.stdout.isatty()
+    return [ProgressBar(epoch_length)] if on_terminal else []
 
 
 def _is_no_metric_line(record: logging.LogRecord) -> bool:
