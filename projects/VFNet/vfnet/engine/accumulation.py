@@ -5,8 +5,8 @@ whole batch, its losses are divided by sums over all parts: these are counted fi
 without gradient. See `vfnet.utils.whole_batch`.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..data import images_per_process
 from ..errors import UserError
 from ..modeling.meta_arch.candidates import CandidateDetector
 from ..utils.whole_batch import WholeBatch
+from .unchanged import unchanged
 
 Batch = list[dict[str, Any]]
 # Losses of a part, and the scalars that the model writes, by name.
@@ -65,7 +66,7 @@ class Accumulation:
         whole = WholeBatch(_greatest_size(batch))
         parts = _split(batch, self._steps)
         if self._counts_first:
-            with torch.no_grad(), _unchanged_buffers(self._module):
+            with torch.no_grad(), unchanged(self._module):
                 for part in parts:
                     with whole.part(counting=True):
                         forward(self._module, part)
@@ -120,18 +121,6 @@ def accumulation_warnings(model: nn.Module, steps: int) -> list[str]:
             "backbone's as they are"
         )
     return lines
-
-
-@contextmanager
-def _unchanged_buffers(model: nn.Module) -> Iterator[None]:
-    """Put back at the end what buffers hold now, such as the statistics of batch norms."""
-    buffers = list(model.buffers())
-    before = [buffer.clone() for buffer in buffers]
-    try:
-        yield
-    finally:
-        for buffer, value in zip(buffers, before):
-            buffer.copy_(value)
 
 
 def _greatest_size(batch: Batch) -> tuple[int, int]:

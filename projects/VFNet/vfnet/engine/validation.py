@@ -22,6 +22,7 @@ from ..data import build_validation_loader
 from ..data.stream import seeded_generators
 from ..modeling.heads.towers import TwoTowerHead
 from ..utils.comm import alone
+from .unchanged import unchanged
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ _GIVES_LOSSES = (
     *(DenseDetector, TwoTowerHead, GeneralizedRCNN, RPN, ROIHeads),
     *(BaseMaskRCNNHead, BaseKeypointRCNNHead),
 )
-_NUMBERS = (int, float)
 
 
 def add_validation_losses(cfg: CfgNode, model: Any, results: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ def mean_losses(
 def losses_of(model: nn.Module, batch: list[dict[str, Any]], cuda: bool) -> Mapping[str, float]:
     """The losses of a batch of this process; the model's state and its draws as for any other."""
     # A storage of its own: what the model records now is not about the training.
-    with _restored_state(model), alone(), EventStorage(), seeded_generators((0,)):
+    with unchanged(model), alone(), EventStorage(), seeded_generators((0,)):
         if cuda:
             torch.cuda.manual_seed(0)
         return {name: float(value) for name, value in model(batch).items()}
@@ -118,24 +118,3 @@ def losses_only(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-@contextmanager
-def _restored_state(model: nn.Module) -> Iterator[None]:
-    """Afterwards put back what modules in train mode count: in buffers, or as plain numbers."""
-    counting = [module for module in model.modules() if module.training]
-    buffers = [(b, b.clone()) for module in counting for b in module.buffers(recurse=False)]
-    numbers = [
-        (module, {name: value for name, value in vars(module).items() if type(value) in _NUMBERS})
-        for module in counting
-    ]
-    for module in counting:
-        if hasattr(module, "vis_period"):
-            module.vis_period = 0  # it would draw every picture
-    try:
-        yield
-    finally:
-        for buffer, value in buffers:
-            buffer.copy_(value)
-        for module, values in numbers:
-            vars(module).update(values)
