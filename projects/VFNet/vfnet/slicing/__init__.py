@@ -1,6 +1,7 @@
 """Large pictures, looked at slice by slice with SAHI, which is the extra `sahi`.
 
-sahi_model.py, the only file that imports SAHI, has its `DetectionModel`.
+sahi_slices.py, the only file that imports SAHI, cuts and merges. sahi_model.py stands above
+`vfnet.predictor`: what SAHI loads by itself.
 """
 
 from .detector import DetectorWithSlices, SlicedDetector

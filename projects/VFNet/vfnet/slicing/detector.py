@@ -45,13 +45,13 @@ class SlicedDetector:
             UserError: SAHI is not installed.
         """
         require_sahi()
-        from .sahi_model import PictureDetector, VFNetDetectionModel, predict_slices
+        from .sahi_slices import PictureDetector, PictureModel, predict_slices
 
         self.detect, self.slicing, self.max_detections = detect, slicing, max_detections
         detector = PictureDetector(detect, class_names=())  # results have ids alone
         self._predict_slices = partial(
             predict_slices,
-            model=VFNetDetectionModel(model=detector, confidence_threshold=0.0),
+            model=PictureModel(model=detector, confidence_threshold=0.0),
             slicing=slicing,
             batch_size=batch_size,
         )
