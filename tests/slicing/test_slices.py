@@ -20,8 +20,8 @@ from tests.conftest import REPOSITORY  # noqa: E402
 from tests.minis import mini_config  # noqa: E402
 from tests.slicing.demo import run_demo  # noqa: E402
 from vfnet.predictor import Predictor  # noqa: E402
+from vfnet.sahi_model import VFNetDetectionModel  # noqa: E402
 from vfnet.slicing import DetectorWithSlices, SlicedDetector, Slicing  # noqa: E402
-from vfnet.slicing.sahi_model import VFNetDetectionModel  # noqa: E402
 
 COLOURS = ((255, 0, 0), (0, 0, 255))  # BGR: class 0 is blue, class 1 is red
 

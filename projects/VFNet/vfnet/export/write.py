@@ -16,7 +16,7 @@ from detectron2.utils.file_io import PathManager
 from .. import __version__
 from ..config import detector_node, inference_precision
 from ..errors import UserError
-from ..predictor import build_predictor, class_names
+from ..loading import build_predictor, class_names
 from ..utils.extras import import_extra
 from ..utils.files import sha256, write_folder_aside
 from .agreement import Agreement, check_pictures

@@ -1,7 +1,7 @@
 """Large pictures, looked at slice by slice with SAHI, which is the extra `sahi`.
 
-sahi_slices.py, the only file that imports SAHI, cuts and merges. sahi_model.py stands above
-`vfnet.predictor`: what SAHI loads by itself.
+sahi_slices.py, the only file that imports SAHI, cuts and merges. What SAHI loads by itself is in
+`vfnet.sahi_model`, above the predictor.
 """
 
 from .detector import DetectorWithSlices, SlicedDetector

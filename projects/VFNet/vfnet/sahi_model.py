@@ -1,7 +1,7 @@
 """This project's detectors as SAHI knows them: https://github.com/obss/sahi (tried with 0.12).
 
 from sahi.predict import get_sliced_prediction
-from vfnet.slicing.sahi_model import VFNetDetectionModel
+from vfnet.sahi_model import VFNetDetectionModel
 
 model = VFNetDetectionModel("vfnet://vfnet_R50_1x", confidence_threshold=0.3)
 result = get_sliced_prediction("large.jpg", model, 640, 640, batch_size=4)
@@ -9,8 +9,8 @@ result = get_sliced_prediction("large.jpg", model, 640, 640, batch_size=4)
 
 from typing import Any
 
-from ..predictor import Predictor
-from .sahi_slices import PictureModel
+from .predictor import Predictor
+from .slicing.sahi_slices import PictureModel
 
 # SAHI alone decides how many slices share a batch.
 _ANY_BATCH = 1 << 16
