@@ -16,10 +16,10 @@ from torchvision.ops import box_iou
 from lib.cases import get_parser, report, run_cases, size, timed
 from lib.models import random_boxes
 from lib.timing import Run
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.modeling.locations import grid_points
 from vfnet.modeling.matching.atss import atss_match
+from vfnet.processes import report_errors
 
 STRIDES = (8, 16, 32, 64, 128)
 # The size of an image in pixels, and its boxes; the last has 16 times the area.

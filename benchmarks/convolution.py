@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from lib.cases import get_parser, map_size, report, run_cases, timed
 from lib.timing import Run
-from vfnet.engine import report_errors
 from vfnet.layers.winograd import winograd_convolution
+from vfnet.processes import report_errors
 
 # Of R-50 at 800x1088: res2 to res5, and P3 to P5.
 MAPS = ("64x200x272", "128x100x136", "256x50x68", "512x25x34", "256x100x136", "256x25x34")

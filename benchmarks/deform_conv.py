@@ -18,9 +18,9 @@ from torchvision.ops import deform_conv2d
 
 from lib.cases import forward_and_backward, get_parser, map_size, report, run_cases, timed
 from lib.timing import Run
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.layers.gather_conv import gather_convolution, sampling_points
+from vfnet.processes import report_errors
 
 # Of R-50 at 800x1088, res3 to res5: the first block, and the others.
 MAPS = ("128x200x272/2", "128x100x136", "256x100x136/2", "256x50x68", "512x50x68/2", "512x25x34")

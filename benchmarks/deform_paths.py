@@ -28,12 +28,12 @@ from lib.models import Subject, Workload
 from lib.runs import Bench
 from lib.timing import Run, Summary, Watch
 from lib.variants import agreement
-from vfnet.engine import report_errors
 from vfnet.layers import star_conv
 from vfnet.layers.deform_conv import AnyDeviceDeformConv
 from vfnet.layers.gather_conv import finite_offsets
 from vfnet.layers.star_conv import StarDeformConv
 from vfnet.modeling.heads import vfnet as head
+from vfnet.processes import report_errors
 from vfnet.utils.precision import PRECISIONS
 
 AS_IT_IS = "as it is"

@@ -24,7 +24,6 @@ from lib.models import Batch, Workload, build_batch, build_detector
 from lib.report import describe, write_report
 from lib.timing import Samples, measure
 from lib.variants import agreement
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.export.exported import ExportedDetector
 from vfnet.export.graph import DetectorGraph
@@ -36,6 +35,7 @@ from vfnet.export.runtimes import open_onnx, open_openvino
 from vfnet.export.write import ExportOptions
 from vfnet.export.write import describe as describe_file
 from vfnet.modeling.locations import padded_size
+from vfnet.processes import report_errors
 from vfnet.utils.extras import import_extra
 
 EAGER = "torch, eager"

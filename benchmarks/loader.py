@@ -20,10 +20,11 @@ from lib.loading import profile_loading, time_loader, with_rates
 from lib.pictures import write_coco_like
 from lib.report import Value, as_json, describe, table, write_report
 from lib.timing import Samples, summarise
+from vfnet.config import load_config
 from vfnet.data import check_datasets, register_coco_format
-from vfnet.engine import load_config, report_errors
 from vfnet.errors import UserError
 from vfnet.model_zoo import get_config_file
+from vfnet.processes import report_errors
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lib.cases import Cases, get_parser, report, run_cases, size, timed
 from vfnet.data.transforms.planes import as_planes
-from vfnet.engine import report_errors
+from vfnet.processes import report_errors
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

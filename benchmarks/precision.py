@@ -19,11 +19,13 @@ from torch import Tensor
 from lib.device import autocast, check_device
 from lib.report import describe
 from vfnet.checkpoint import VFNetCheckpointer
+from vfnet.config import load_config
 from vfnet.data import register_coco_format
-from vfnet.engine import Trainer, choose_device, load_config, report_errors
+from vfnet.engine import Trainer
 from vfnet.errors import UserError
 from vfnet.modeling import VFNet
 from vfnet.modeling.locations import flatten_levels
+from vfnet.processes import choose_device, report_errors
 from vfnet.utils.precision import PRECISIONS
 
 

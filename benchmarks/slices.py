@@ -23,8 +23,8 @@ from tabulate import tabulate
 
 from vfnet.data.datasets.shapes_layout import CLASSES, Layout, Shape
 from vfnet.data.datasets.shapes_paint import paint
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
+from vfnet.processes import report_errors
 from vfnet.utils.files import write_aside
 
 WIDTH, HEIGHT = 4000, 3000

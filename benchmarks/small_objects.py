@@ -20,7 +20,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 # Before detectron2, whose import would warn.
-from vfnet.engine import report_errors  # isort: skip
+from vfnet.processes import report_errors  # isort: skip
 
 import cv2
 import numpy as np
@@ -32,10 +32,11 @@ from tabulate import tabulate
 
 from lib.device import check_device
 from vfnet import model_zoo
+from vfnet.config import load_config
 from vfnet.data import register_coco_format
 from vfnet.data.datasets.shapes_layout import CLASSES, Layout, Shape
 from vfnet.data.datasets.shapes_paint import paint
-from vfnet.engine import Trainer, load_config
+from vfnet.engine import Trainer
 from vfnet.errors import UserError
 from vfnet.inspection.unlearned import assign_boxes
 

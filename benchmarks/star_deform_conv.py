@@ -34,10 +34,10 @@ from lib.cases import (
     size,
 )
 from lib.device import autocast, check_device
-from vfnet.engine import report_errors
 from vfnet.layers.gather_conv import gather_convolution, sampling_points
 from vfnet.layers.grid_conv import grid_convolution, sampling_grid
 from vfnet.layers.star_conv import star_offsets
+from vfnet.processes import report_errors
 from vfnet.utils.precision import PRECISIONS
 
 STRIDE = 8

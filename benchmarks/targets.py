@@ -14,9 +14,9 @@ from detectron2.structures import Boxes, Instances
 from lib.cases import get_parser, report, run_cases, size, timed
 from lib.models import random_boxes
 from lib.timing import Run
-from vfnet.engine import report_errors
 from vfnet.modeling.matching.atss import atss_match_batch
 from vfnet.modeling.matching.targets import Targets, assign_targets
+from vfnet.processes import report_errors
 
 STRIDES = (8, 16, 32, 64, 128)
 DIVISIBILITY = 32

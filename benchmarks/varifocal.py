@@ -18,9 +18,9 @@ from lib.cases import (
     run_cases,
 )
 from lib.timing import Run
-from vfnet.engine import report_errors
 from vfnet.modeling.losses.classification import Positives, varifocal_loss
 from vfnet.modeling.losses.varifocal_sum import varifocal_loss_sum
+from vfnet.processes import report_errors
 
 
 def random_batch(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Before detectron2, whose import would warn.
-from vfnet.engine import report_errors  # isort: skip
+from vfnet.processes import report_errors  # isort: skip
 
 from vfnet.errors import UserError
 from vfnet.utils.extras import import_extra

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Before detectron2, whose import would warn.
-from vfnet.engine import report_errors  # isort: skip
+from vfnet.processes import report_errors  # isort: skip
 
 from detectron2.structures import Instances
 

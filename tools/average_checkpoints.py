@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from vfnet.checkpoint import read_checkpoint
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
+from vfnet.processes import report_errors
 from vfnet.utils.files import write_aside
 
 STATISTICS = (".running_mean", ".running_var")

@@ -31,8 +31,8 @@ from lib.runs import (
 )
 from lib.variants import CUDA_GRAPHS, check_variant
 from vfnet.data import check_datasets, register_coco_format
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
+from vfnet.processes import report_errors
 from vfnet.utils.precision import PRECISIONS
 
 SCORES_NOTE = (

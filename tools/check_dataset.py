@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Before detectron2, whose import would warn.
-from vfnet.engine import report_errors  # isort: skip
+from vfnet.processes import report_errors  # isort: skip
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -24,9 +24,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 
 from vfnet import model_zoo
+from vfnet.config import load_config
 from vfnet.data import register_coco_format, repairs_of
 from vfnet.data.checks.survey import Boxes, Survey, survey
-from vfnet.engine import load_config
 from vfnet.errors import UserError
 from vfnet.inspection.advice import recommend, shares_without_location
 from vfnet.inspection.figures import write_figure

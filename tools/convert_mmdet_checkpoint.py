@@ -19,7 +19,7 @@ from typing import Any
 # Before detectron2, whose import would warn.
 from vfnet.config import detector_node
 
-from vfnet.engine import report_errors  # isort: skip
+from vfnet.processes import report_errors  # isort: skip
 
 import torch
 from detectron2.utils.file_io import PathManager
@@ -30,7 +30,7 @@ from vfnet.checkpoint import (
     fetch_source,
     write_safetensors,
 )
-from vfnet.engine import load_config
+from vfnet.config import load_config
 from vfnet.errors import UserError
 from vfnet.model_zoo.handler import mmdet_path
 from vfnet.utils.files import write_aside

@@ -13,7 +13,8 @@ import os
 from pathlib import Path
 
 # Before detectron2, whose import would warn.
-from vfnet.engine import load_config, report_errors  # isort: skip
+from vfnet.config import load_config  # isort: skip
+from vfnet.processes import report_errors  # isort: skip
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import convert_image_to_rgb

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 # Before detectron2, whose import would warn.
-from vfnet.engine import report_errors  # isort: skip
+from vfnet.processes import report_errors  # isort: skip
 
 import numpy as np
 from detectron2.config import CfgNode

@@ -11,12 +11,12 @@ import argparse
 from pathlib import Path
 
 from vfnet.data import read_picture
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.inspection.figures import write_figure
 from vfnet.inspection.star import find_stars
 from vfnet.inspection.star_figure import draw_stars
 from vfnet.predictor import Predictor
+from vfnet.processes import report_errors
 
 
 def parse_arguments() -> argparse.Namespace:

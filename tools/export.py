@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 # Before detectron2, whose import would warn.
-from vfnet.engine import report_errors  # isort: skip
+from vfnet.processes import report_errors  # isort: skip
 
 from vfnet.errors import UserError
 from vfnet.export.description import read_description

@@ -18,10 +18,10 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.model_zoo import get_config_file
 from vfnet.model_zoo.published import PublishedModel, all_rows, published_models
+from vfnet.processes import report_errors
 from vfnet.utils.files import write_aside
 
 ROOT = Path(__file__).resolve().parents[1]

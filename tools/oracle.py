@@ -15,7 +15,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vfnet.data import register_test_sets
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.evaluation.oracle import (
     METRICS,
@@ -25,6 +24,7 @@ from vfnet.evaluation.oracle import (
     oracle_scores,
 )
 from vfnet.predictor import build_predictor, load_prediction_config
+from vfnet.processes import report_errors
 from vfnet.utils.files import write_aside
 
 LABELS = {

@@ -11,11 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
 from vfnet.inspection.figures import write_figure
 from vfnet.inspection.run import curves_of_run, read_metrics
 from vfnet.inspection.run_figure import draw_run
+from vfnet.processes import report_errors
 
 
 def main() -> None:

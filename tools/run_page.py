@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 # Before detectron2, whose import would warn.
-from vfnet.engine import report_errors  # isort: skip
+from vfnet.processes import report_errors  # isort: skip
 
 from vfnet.run_page import NAME, write_page
 

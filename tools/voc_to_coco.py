@@ -12,8 +12,8 @@ from pathlib import Path
 
 from vfnet.data.datasets.to_coco import DIFFICULT_CHOICES, check_output, to_coco, write_coco
 from vfnet.data.datasets.voc import read_voc
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
+from vfnet.processes import report_errors
 
 
 def get_parser() -> argparse.ArgumentParser:

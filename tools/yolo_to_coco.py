@@ -12,8 +12,8 @@ from pathlib import Path
 
 from vfnet.data.datasets.to_coco import check_output, to_coco, write_coco
 from vfnet.data.datasets.yolo import label_folder, read_data_yaml, read_yolo
-from vfnet.engine import report_errors
 from vfnet.errors import UserError
+from vfnet.processes import report_errors
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -24,8 +24,7 @@ from torch.nn import functional as F
 
 from vfnet.checkpoint import VFNetCheckpointer
 from vfnet.checkpoint.fit import class_layer
-from vfnet.config import detector_node
-from vfnet.engine import load_config
+from vfnet.config import detector_node, load_config
 from vfnet.errors import UserError
 
 RETINANET = "COCO-Detection/retinanet_R_50_FPN_1x.yaml"
