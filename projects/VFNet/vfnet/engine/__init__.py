@@ -1,4 +1,7 @@
-"""How a run is started, stepped, stopped and continued."""
+"""A run: what is refused before it, how it is stepped, scored, stopped and continued.
+
+With the names of `vfnet.config` and `vfnet.processes` that whoever starts one needs.
+"""
 
 from ..config import check_values, load_config, merge_overrides
 from ..processes import choose_device, group_timeout, launch, report_errors
