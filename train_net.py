@@ -35,7 +35,6 @@ from vfnet.engine import (
     Trainer,
     check_not_moved,
     check_run,
-    check_values,
     checkpoint_to_continue,
     choose_device,
     clean,
@@ -108,7 +107,6 @@ def _join_resume_auto(argv: list[str]) -> list[str]:
 def setup(args: argparse.Namespace) -> CfgNode:
     """Build the config, and check the run before anything of an earlier one is overwritten."""
     cfg = load_config(args.config_file, args.opts, args.override)
-    check_values(cfg)
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, args.num_gpus)
     training = not args.eval_only
     names = datasets_of_run(cfg, training)

@@ -69,6 +69,13 @@ def test_wrong_overrides(write, overrides, pattern):
     assert "\n" not in str(caught.value)
 
 
+def test_a_value_that_no_reader_can_use_is_refused(write):
+    with pytest.raises(UserError, match="INPUT.FORMAT has to be one of BGR, RGB, .*'GBR'"):
+        load_config(write("VERSION: 2\nINPUT: {FORMAT: GBR}"))
+    with pytest.raises(UserError, match="SOLVER.BASE_LR has to be a number from 0 .*; got inf"):
+        load_config(write("VERSION: 2"), ["SOLVER.BASE_LR", "1e999"])
+
+
 @pytest.mark.parametrize("path", ["", "/nowhere/vfnet.yaml"])
 def test_a_missing_file(path):
     with pytest.raises(UserError, match="--config-file"):

@@ -117,7 +117,8 @@ def test_a_frozen_config_stays_as_it_is():
     ],
 )
 def test_what_is_no_unit_is_refused(overrides, pattern, tmp_path):
-    cfg = tiny_config(tmp_path, *overrides)
+    cfg = tiny_config(tmp_path)
+    cfg.merge_from_list(list(overrides))  # as a program of one's own: nothing has looked at it
     with pytest.raises(UserError, match=pattern):
         in_iterations(cfg)
     with pytest.raises(UserError, match=pattern):

@@ -18,7 +18,6 @@ from . import model_zoo
 from .checkpoint import VFNetCheckpointer, take_resize
 from .checkpoint.resize import is_chosen
 from .config import (
-    check_values,
     detector_key,
     detector_node,
     inference_precision,
@@ -61,7 +60,6 @@ def load_prediction_config(config_file: str, overrides: Sequence[Any] = ()) -> C
 
 def prepare_prediction(cfg: CfgNode) -> None:
     """Complete a config, not frozen, as `load_prediction_config` does with that of a file."""
-    check_values(cfg)
     if not detector_node(cfg).CLASS_NAMES:
         register_test_sets(cfg)
     publish_class_names(cfg)

@@ -218,7 +218,8 @@ def test_detectron2_alone_loads_and_predicts_with_an_average(tmp_path):
     ],
 )
 def test_what_cannot_be_averaged_is_refused(tmp_path, overrides, file, words):
-    cfg = tiny_config(tmp_path, *overrides)
+    cfg = tiny_config(tmp_path)
+    cfg.merge_from_list(list(overrides))
     with pytest.raises(UserError, match=words):
         averaging.check_averaging(cfg, build_model(cfg), file)
 

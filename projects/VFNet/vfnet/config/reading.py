@@ -11,6 +11,7 @@ from detectron2.utils.file_io import PathManager
 from ..errors import UserError
 from ..utils.pixel_limit import limit_pixels
 from .keys import get_cfg, leaves
+from .values import check_values
 
 # What yacs raises; the last two where it takes a value for an expression nested without end.
 _MERGE_ERRORS = (
@@ -33,7 +34,7 @@ def load_config(
 
     Raises:
         UserError: a file is missing or no config, a key does not exist (the message names the
-            most similar ones), or a value has the wrong type.
+            most similar ones), or a value is not of the kind and size that its key takes.
     """
     if not config_file:
         raise UserError(
@@ -63,6 +64,7 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
         cfg.merge_from_list(list(overrides))
     except _MERGE_ERRORS as error:
         raise UserError(f"command line: {_explain(error)}") from None
+    check_values(cfg)
     limit_pixels(cfg.INPUT.MAX_PIXELS)
 
 
