@@ -10,6 +10,7 @@ import pytest
 
 from vfnet.errors import UserError
 from vfnet.evaluation.precision_recall import ClassCurve
+from vfnet.inspection.figures import figure_pixels
 from vfnet.inspection.run import (
     RESULTS,
     ap_names,
@@ -142,6 +143,26 @@ def test_curves_are_the_numbers_that_were_written():
     assert recall.get_xydata().tolist() == [[0.9, 25.0], [0.5, 75.0]]
     # F1 is 0.4 from 0.9 on, 0.67 from 0.5 on.
     assert "best F1 from 0.50 on" in by_score.get_legend().get_texts()[0].get_text()
+
+
+@pytest.mark.parametrize("name", ["m", 10 * "M", "a rather long name of a class"])
+def test_no_legend_covers_a_curve_or_leaves_the_figure(name):
+    losses = {f"loss_{i}": float(i) for i in range(4)}
+    tests = {f"validation/{name}": value for name, value in losses.items()}
+    metrics = [{"iteration": i, "lr": 0.1, **losses, **tests} for i in range(3)]
+    names = "ab", name, name
+    figure = draw_run(metrics, [curve(name, 0.5) for name in names], "val")
+    figure_pixels(figure)  # lays it out
+    found = [axes for axes in figure.axes if axes.get_legend()]
+    assert len(found) == 4
+    for axes in found:
+        legend = axes.get_legend().get_window_extent()
+        assert not any(
+            other.get_tightbbox().overlaps(legend) for other in figure.axes if other != axes
+        )
+        assert legend.y1 < axes.xaxis.get_tightbbox().y0
+        assert figure.bbox.x0 <= legend.x0 and legend.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= legend.y0
 
 
 def test_a_run_without_an_evaluation_has_one_row():

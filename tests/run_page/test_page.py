@@ -7,6 +7,7 @@ import logging
 import re
 import shlex
 import shutil
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from PIL import Image
 from tests.engine.tiny import tiny_config
 from vfnet.errors import UserError
 from vfnet.inspection.run import RESULTS
+from vfnet.inspection.run_figure import PANEL_INCHES, panels_of_run
 from vfnet.run_page import tell_run, write_page
+from vfnet.run_page.curves import draw_svg
 from vfnet.run_page.log import describe_start
 
 DASH = "\N{EN DASH}"
@@ -120,6 +123,22 @@ def test_the_page_is_whole_and_needs_nothing_else(run):
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert ids and len([*ids]) == len({*ids})
     assert not re.search(r"@import|url\((?!#)", page.source)
+
+
+def test_a_long_legend_is_below_its_curves_and_within_the_picture():
+    def draw(count, axes):
+        metrics = [{"iteration": 0, **{f"loss_{i}": 1.0 for i in range(count)}}]
+        panels_of_run(metrics, [])[0](axes)
+
+    heights, lowest = {}, {}
+    for count in (1, 20):
+        svg = draw_svg(partial(draw, count), 0)
+        width, heights[count] = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', svg).groups())
+        assert width == pytest.approx(PANEL_INCHES[0] * 72)
+        lowest[count] = max(float(y) for y in re.findall(r'<text [^>]* y="([\d.]+)"', svg))
+        assert lowest[count] < heights[count]
+    assert heights[1] == pytest.approx(PANEL_INCHES[1] * 72, abs=30)
+    assert heights[20] > heights[1] + 9 * 9  # ten rows of two in 9 points
 
 
 def test_names_are_text(run):

@@ -76,7 +76,7 @@ def test_without_detections_the_rest_is_drawn_and_said(run, tmp_path, capsys):
     run(tmp_path, "--output", tmp_path / "new" / "plot.jpg")
     line = "without precision and recall: expected the detections of an evaluation, found no file"
     assert line in capsys.readouterr().err
-    assert Image.open(tmp_path / "new" / "plot.jpg").size == (1560, 800)  # two rows
+    assert Image.open(tmp_path / "new" / "plot.jpg").size == (1560, 920)  # two rows
     with pytest.raises(UserError, match="found no file"):
         run(tmp_path, "--dataset", "shapes_val")
 

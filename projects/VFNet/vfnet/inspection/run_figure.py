@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from ..evaluation.precision_recall import ClassCurve
 from .figures import DPI, plain
@@ -15,6 +16,12 @@ from .run import ap_names, loss_names, series, smooth, validation_names
 PANEL_INCHES = (5.2, 4.0)
 MOST_CLASSES = 8  # that can be told apart
 FEW_SCORES = 20
+# All in inches: what legends add to the height of a row of panels.
+_LEGEND_HEIGHT = 0.6
+# From the axis to the legend: the numbers and the label of the axis are between.
+_LEGEND_BELOW = 0.5
+# At most, with two columns.
+_LEGEND_WIDTH = 4.4
 Metrics = Sequence[dict[str, float]]
 
 
@@ -23,7 +30,9 @@ def draw_run(metrics: Metrics, curves: Sequence[ClassCurve], dataset: str = "") 
     panels = panels_of_run(metrics, curves, dataset)
     rows = len(panels) // 3
     width, height = PANEL_INCHES
-    figure = Figure(figsize=(3 * width, rows * height), dpi=DPI, layout="constrained")
+    figure = Figure(
+        figsize=(3 * width, rows * (height + _LEGEND_HEIGHT)), dpi=DPI, layout="constrained"
+    )
     for draw, axes in zip(panels, figure.subplots(rows, 3).flat):
         draw(axes)
     return figure
@@ -144,6 +153,24 @@ def _finish(axes: Axes, title: str, x: str, y: str) -> None:
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=(1, 2, 2.5, 5, 10), integer=True))
     axes.grid(alpha=0.3)
     if axes.lines:
-        axes.legend(fontsize=9)
+        _add_legend(axes)
     else:
         axes.text(0.5, 0.5, "none written", transform=axes.transAxes, ha="center")
+
+
+def _add_legend(axes: Axes) -> None:
+    """Below the axis' label: in a panel of this size any other place may be that of a curve."""
+    below = ScaledTranslation(0, -_LEGEND_BELOW, axes.figure.dpi_scale_trans)
+    for columns in (2, 1):
+        legend = axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(0, 0),
+            bbox_transform=axes.transAxes + below,
+            borderaxespad=0,
+            ncols=columns,
+            fontsize=9,
+            frameon=False,
+            handlelength=1.5,
+        )
+        if legend.get_window_extent().width / axes.figure.dpi <= _LEGEND_WIDTH:
+            break

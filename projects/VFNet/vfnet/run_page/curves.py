@@ -8,6 +8,7 @@ from collections.abc import Callable
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from ..inspection.run_figure import PANEL_INCHES
 
@@ -15,10 +16,11 @@ from ..inspection.run_figure import PANEL_INCHES
 _TEXT = "#010203"
 # Left, bottom, width and height of the axes, which leave room for a title of two lines.
 _PLACE = (0.11, 0.12, 0.87, 0.76)
+# Below the lowest line, in inches.
+_MARGIN = 0.05
 _STYLE = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), _TEXT),
     **dict.fromkeys(("xtick.color", "ytick.color"), _TEXT),
-    "legend.facecolor": "none",
     "svg.fonttype": "none",  # text stays text
 }
 
@@ -28,11 +30,20 @@ def draw_svg(draw: Callable[[Axes], None], number: int) -> str:
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"panel {number}"}):
         figure = Figure(figsize=PANEL_INCHES)
         draw(figure.add_axes(_PLACE))
+        width, height = PANEL_INCHES
         stream = io.StringIO()
         with warnings.catch_warnings():
             # Of glyphs that its own font lacks: the browser has others.
             warnings.simplefilter("ignore")
-            figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+            # As far down as the legend goes; the width, and with it the size of letters, is one.
+            bottom = min(0.0, figure.get_tightbbox().y0 - _MARGIN)
+            figure.savefig(
+                stream,
+                format="svg",
+                bbox_inches=Bbox.from_extents(0, bottom, width, height),
+                transparent=True,
+                metadata={"Date": None},
+            )
     text = stream.getvalue()
     element = text[text.index("<svg") :]  # without the head of a file
     element = re.sub(r"<metadata>.*?</metadata>", "", element, count=1, flags=re.S)
