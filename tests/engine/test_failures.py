@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 
 from tests.full_disk import full_disk
 from vfnet.engine import Trainer
-from vfnet.engine.event_writers.event_files import named_files
+from vfnet.engine.event_writers.event_files import EventFile
 from vfnet.engine.failures import failures_in_one_line
 from vfnet.errors import UserError
 from vfnet.utils.files import WriteError
@@ -99,7 +99,7 @@ def write_scalars(writer):
 
 
 def test_metrics_on_a_full_disk_are_named_once(tmp_path):
-    (writer,) = named_files([JSONWriter("/dev/full")], str(tmp_path))
+    writer = EventFile(lambda: JSONWriter("/dev/full"), "metrics.json")
     with pytest.raises(WriteError, match="metrics.json cannot be written: No space left"):
         write_scalars(writer)
     write_scalars(writer)
@@ -107,7 +107,7 @@ def test_metrics_on_a_full_disk_are_named_once(tmp_path):
 
 
 def test_events_on_a_full_disk_are_named_once(tmp_path, capsys):
-    (writer,) = named_files([TensorboardXWriter(str(tmp_path / "events"))], str(tmp_path))
+    writer = EventFile(lambda: TensorboardXWriter(str(tmp_path)), "events.out.tfevents")
     hook = threading.excepthook
     with (
         pytest.raises(WriteError, match="events.* cannot be written: File too large"),

@@ -6,6 +6,8 @@ import re
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from vfnet.engine import checkpoint_to_continue
 from vfnet.errors import UserError
@@ -81,3 +83,55 @@ def test_a_checkpoint_without_names_of_groups_is_continued(tmp_path, caplog):
         _, rate = continue_run(tmp_path, "SOLVER.BASE_LR", "0.003")
     assert rate == pytest.approx(0.01)
     assert "SOLVER.BASE_LR is 0.003 in the config" in caplog.text
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+def test_what_a_killed_run_wrote_beyond_its_checkpoint_is_not_there_twice(tmp_path):
+    train_on(tiny_config(tmp_path, *AT_001), *BATCHES[:2])
+    before = (tmp_path / "metrics.json").read_text()
+    # The evaluation of the checkpoint, iterations after it and a line that was cut.
+    evaluated = '{"bbox/AP": 5.0, "iteration": 2}\n'
+    beyond = '{"iteration": 2, "total_loss": 9.0}\n{"bbox/AP": 9.0, "iteration": 3}\n'
+    with open(tmp_path / "metrics.json", "a") as file:
+        file.write(f'{evaluated}{beyond}no metrics\n{{"iteration": 2, "total')
+    with SummaryWriter(str(tmp_path)) as events:
+        events.add_scalar("total_loss", 9.0, 3)
+    continue_run(tmp_path)
+    text = (tmp_path / "metrics.json").read_text()
+    kept = f'{before}{evaluated}no metrics\n{{"iteration": 2, "total\n'
+    assert text.startswith(kept)
+    (row,) = map(json.loads, text.removeprefix(kept).splitlines())
+    assert row["iteration"] == 2 and row["total_loss"] < 9
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("total_loss")] == [1, 2]
+
+
+def test_numbers_stay_where_nothing_is_done_again(tmp_path):
+    train_on(tiny_config(tmp_path, *AT_001), *BATCHES[:2])
+    row = '{"iteration": 7, "total_loss": 9.0}\n'
+    with open(tmp_path / "metrics.json", "a") as file:
+        file.write(row)
+    train_on(tiny_config(tmp_path, *AT_001), *BATCHES[:2])  # into the same folder, from the start
+    trainer = GivenBatches(tiny_config(tmp_path, "SOLVER.MAX_ITER", "2", *AT_001))
+    trainer.resume_or_load(resume=True)
+    trainer.train()  # finished
+    assert json.loads(row) in rows_of(tmp_path)
+
+
+def test_an_evaluation_alone_has_the_number_of_the_one_after_the_last_iteration(tmp_path):
+    class Scored(GivenBatches):
+        batches = BATCHES
+
+        @classmethod
+        def test(cls, cfg, model, evaluators=None):
+            return {"bbox": {"AP": 50.0}}
+
+    for max_iter in ("2", "2", "1"):
+        trainer = Scored(tiny_config(tmp_path, "SOLVER.MAX_ITER", max_iter, *AT_001))
+        trainer.resume_or_load(resume=True)
+        trainer.train()
+    scored = [row["iteration"] for row in rows_of(tmp_path) if "bbox/AP" in row]
+    assert scored == [2, 2, 2]

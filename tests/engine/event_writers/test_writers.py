@@ -24,7 +24,7 @@ def test_epochs_are_counted_in_iterations_that_are_done():
 @pytest.mark.parametrize("epoch_length", [10.0, None])
 def test_a_line_is_detectron2s_with_the_epoch_in_front(tmp_path, caplog, epoch_length):
     cfg = tiny_config(tmp_path)
-    printer, *files = build_writers(cfg, 120, lambda: epoch_length, lambda: False)
+    printer, *files = build_writers(cfg, 120, lambda: epoch_length, lambda: 0)
     logging.getLogger("detectron2").propagate = True
     with EventStorage(30) as storage, caplog.at_level(logging.INFO):
         for loss in (4.0, 1.0, 2.0):

@@ -23,13 +23,14 @@ def drawn(monkeypatch):
     """What reaches TensorBoard: (name, iteration) -> (3, H, W)."""
     pictures = {}
 
-    class Images(TensorboardXWriter):
-        def write(self):
-            for name, image, iteration in get_event_storage()._vis_data:
-                pictures[name, iteration] = image
-            super().write()
+    write = TensorboardXWriter.write
 
-    monkeypatch.setattr("detectron2.engine.defaults.TensorboardXWriter", Images)
+    def write_and_keep(writer):
+        for name, image, iteration in get_event_storage()._vis_data:
+            pictures[name, iteration] = image
+        write(writer)
+
+    monkeypatch.setattr(TensorboardXWriter, "write", write_and_keep)
     return pictures
 
 

@@ -172,6 +172,8 @@ class Trainer(Scorer):
 
     def after_train(self) -> None:
         """Run the hooks' last actions; after a failure, nothing is evaluated or averaged."""
+        # Detectron2's loop counts an iteration even where it takes none.
+        self.iter = min(self.iter, max(self.start_iter, self.max_iter))
         failed = self.iter < self.max_iter
         if failed:
             # Detectron2's hooks take a failure in the very last iteration for a finished run.
@@ -215,7 +217,7 @@ class Trainer(Scorer):
     def build_writers(self) -> list[EventWriter]:
         """What writes the storage's numbers and pictures: see `vfnet.engine.event_writers`."""
         return build_writers(
-            self.cfg, self.max_iter, lambda: self.epoch_length, lambda: self.start_iter > 0
+            self.cfg, self.max_iter, lambda: self.epoch_length, lambda: self.start_iter
         )
 
     @property

@@ -5,11 +5,11 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.engine import default_writers
-from detectron2.utils.events import EventWriter, get_event_storage
+from detectron2.utils.events import CommonMetricPrinter, EventWriter, get_event_storage
+from detectron2.utils.file_io import PathManager
 
 from ...utils.files import writing
-from .event_files import named_files
+from .event_files import event_files
 from .wandb_writer import WandbWriter
 
 # The logger of Detectron2's `CommonMetricPrinter`.
@@ -20,7 +20,7 @@ def build_writers(
     cfg: CfgNode,
     max_iter: int,
     epoch_length: Callable[[], float | None],
-    is_continued: Callable[[], bool],
+    start_iter: Callable[[], int],
 ) -> list[EventWriter]:
     """Detectron2's writers (log lines, metrics.json, TensorBoard), and that of WANDB.
 
@@ -28,14 +28,17 @@ def build_writers(
         cfg: the config; OUTPUT_DIR and WANDB are read.
         max_iter: iterations of the run.
         epoch_length: see `epoch_words`.
-        is_continued: whether the run goes on from a checkpoint of its own; asked when it starts.
+        start_iter: where the run begins, above 0 where it goes on from a checkpoint of its own;
+            asked with the first numbers.
     """
     with writing(cfg.OUTPUT_DIR):
-        printer, *files = default_writers(cfg.OUTPUT_DIR, max_iter)
+        PathManager.mkdirs(cfg.OUTPUT_DIR)
+    files = event_files(cfg.OUTPUT_DIR, max_iter, start_iter)
+    printer = CommonMetricPrinter(max_iter)
     printer.logger = _LinesWithEpoch(printer.logger, max_iter, epoch_length)
     # Before TensorBoard's writer, which clears the pictures.
-    more = [WandbWriter(cfg, is_continued)] if cfg.WANDB.ENABLED else []
-    return [printer, *more, *named_files(files, cfg.OUTPUT_DIR)]
+    more = [WandbWriter(cfg, lambda: start_iter() > 0)] if cfg.WANDB.ENABLED else []
+    return [printer, *more, *files]
 
 
 def epoch_words(iteration: int, max_iter: int, epoch_length: float | None) -> str:
