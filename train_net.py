@@ -47,6 +47,7 @@ from vfnet.engine import (
     log_on_full_disks,
     make_deterministic,
     only_run_in,
+    schedule_warnings,
 )
 from vfnet.errors import UserError
 from vfnet.export.exported import is_exported, load_exported
@@ -132,6 +133,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     # Each process has catalogs of its own, and each machine its own files.
     resize = check_on_all_processes(prepare, everywhere=True) or ""
     said: list[str] = []
+    late_steps = schedule_warnings(cfg) if training else []
     if training:
         cfg, said = in_iterations(cfg)
         said += make_deterministic(cfg, resuming=bool(last))
@@ -145,7 +147,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     logger.info(describe_start(*started))
     for line in said:
         logger.info(line)
-    for line in [*config_warnings(cfg, training), *found]:
+    for line in [*late_steps, *config_warnings(cfg, training), *found]:
         logger.warning(line)
     return cfg
 

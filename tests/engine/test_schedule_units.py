@@ -1,12 +1,13 @@
 """Schedules of another batch and in epochs, converted once."""
 
 import logging
+import re
 
 import pytest
 from detectron2.config import CfgNode
 
 from vfnet.data import register_coco_format
-from vfnet.engine import Trainer, check_run, in_iterations, load_config
+from vfnet.engine import Trainer, check_run, in_iterations, load_config, schedule_warnings
 from vfnet.errors import UserError
 from vfnet.solver.cyclic import build_lr_scheduler
 
@@ -125,6 +126,30 @@ def test_what_is_no_unit_is_refused(overrides, pattern, tmp_path):
         check_run(cfg, [], "", training=True)
 
 
+@pytest.mark.parametrize(
+    "steps, kept, beyond",
+    [("(1, 2.5)", (160, 400), ""), ("(1, 3)", (160,), "3"), ("(8, 11)", (), "8, 11")],
+)
+def test_steps_that_come_after_the_last_epoch_are_named_in_epochs(tmp_path, steps, kept, beyond):
+    cfg = tiny_config(tmp_path, "SOLVER.EPOCHS", "3", "SOLVER.STEPS", steps)
+    line = (
+        "SOLVER.STEPS are epochs, as SOLVER.EPOCHS 3 is set: the rate does not fall at "
+        f"{beyond}, where the run has ended"
+    )
+    assert schedule_warnings(cfg) == ([line] if beyond else [])
+    cfg, _ = in_iterations(cfg)
+    assert (cfg.SOLVER.STEPS, schedule_warnings(cfg)) == (kept, [])
+    assert check_run(cfg, [], "", training=True) == []  # a schedule can be built
+
+
+@pytest.mark.parametrize("unit", [(), ("SOLVER.EPOCHS", "12")])
+@pytest.mark.parametrize("steps", ["(4, 2)", "(2, 2)", "(0, 2)"])
+def test_steps_that_do_not_rise_are_named_in_their_own_unit(tmp_path, unit, steps):
+    cfg = tiny_config(tmp_path, *unit, "SOLVER.STEPS", steps)
+    with pytest.raises(UserError, match=re.escape(f"has to rise, from above 0; got {steps}")):
+        in_iterations(cfg)
+
+
 SWA = ("SOLVER.SWA.ENABLED", "True", "SOLVER.SWA.CYCLES", "3")
 
 
@@ -143,7 +168,7 @@ def test_the_trainer_converts_what_nobody_has(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         trainer = Trainer(tiny_config(tmp_path, *EPOCHS))
     assert trainer.max_iter == trainer.cfg.SOLVER.MAX_ITER == 480
-    assert sum("SOLVER.EPOCHS 3" in record.message for record in caplog.records) == 1
+    assert sum("SOLVER.EPOCHS 3:" in record.message for record in caplog.records) == 1
 
 
 def test_a_whole_number_is_a_float_in_a_file_too(tmp_path):

@@ -102,7 +102,7 @@ def test_a_part_that_does_not_exist(fails, tmp_path, key):
 
 
 def test_a_schedule_that_cannot_be(fails):
-    assert "nothing can be built from SOLVER" in fails("SOLVER.STEPS", "(5, 3)")
+    assert "nothing can be built from SOLVER" in fails("SOLVER.STEPS", "(6,)")
 
 
 def test_a_continued_run_keeps_its_classes(fails):

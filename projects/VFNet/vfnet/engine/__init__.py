@@ -9,7 +9,7 @@ from .determinism import make_deterministic
 from .preflight.run import check_run, config_warnings, datasets_of_run
 from .resume import check_not_moved, checkpoint_to_continue
 from .run_folder import clean, log_on_full_disks, only_run_in
-from .schedule_units import in_iterations
+from .schedule_units import in_iterations, schedule_warnings
 from .step import NonFiniteLossError, StepTrainer
 from .trainer import Trainer
 
@@ -34,4 +34,5 @@ __all__ = [
     "merge_overrides",
     "only_run_in",
     "report_errors",
+    "schedule_warnings",
 ]

@@ -18,7 +18,7 @@ from ..utils.quiet import silent_logs
 
 
 def check_schedule_units(cfg: CfgNode) -> None:
-    """Check SOLVER.EPOCHS and SOLVER.REFERENCE_BATCH.
+    """Check SOLVER.EPOCHS, SOLVER.REFERENCE_BATCH and that STEPS, in whichever unit, rise.
 
     Raises:
         UserError: one is negative or no number; Detectron2's REFERENCE_WORLD_SIZE scales, too.
@@ -37,6 +37,24 @@ def check_schedule_units(cfg: CfgNode) -> None:
             f"REFERENCE_WORLD_SIZE {solver.REFERENCE_WORLD_SIZE} would both scale the schedule; "
             "set one of them to 0"
         )
+    steps = tuple(solver.STEPS)
+    if _has_steps(solver) and list(steps) != sorted({*steps} - {0}):
+        raise UserError(f"SOLVER.STEPS has to rise, from above 0; got {steps}")
+
+
+def schedule_warnings(cfg: CfgNode) -> list[str]:
+    """Return a line where SOLVER.EPOCHS ends before STEPS, which `in_iterations` leaves out then.
+
+    To be asked before that.
+    """
+    solver = cfg.SOLVER
+    late = [step for step in solver.STEPS if step >= solver.EPOCHS > 0]
+    if not late or not _has_steps(solver):
+        return []
+    return [
+        f"SOLVER.STEPS are epochs, as SOLVER.EPOCHS {solver.EPOCHS:g} is set: the rate does not "
+        f"fall at {', '.join(f'{step:g}' for step in late)}, where the run has ended"
+    ]
 
 
 def in_iterations(cfg: CfgNode) -> tuple[CfgNode, list[str]]:
@@ -107,11 +125,17 @@ def _convert_epochs(cfg: CfgNode) -> str:
     epoch = math.ceil(images / solver.IMS_PER_BATCH)
     epochs, solver.EPOCHS = solver.EPOCHS, 0.0
     solver.MAX_ITER = max(round(epochs * epoch), 1)
-    if not solver.SWA.ENABLED and solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
-        solver.STEPS = tuple(round(step * epoch) for step in solver.STEPS)
+    if _has_steps(solver):
+        steps = (round(step * epoch) for step in solver.STEPS)
+        solver.STEPS = tuple(step for step in steps if step < solver.MAX_ITER)
     return (
         f"SOLVER.EPOCHS {epochs:g}: an epoch is {epoch} iterations ({images} images), so MAX_ITER "
         f"{solver.MAX_ITER}, STEPS {solver.STEPS}; these stay iterations: WARMUP_ITERS "
         f"{solver.WARMUP_ITERS}, EVAL_PERIOD {test.EVAL_PERIOD}, CHECKPOINT_PERIOD "
         f"{solver.CHECKPOINT_PERIOD}"
     )
+
+
+def _has_steps(solver: CfgNode) -> bool:
+    """Whether the schedule is one that reads STEPS."""
+    return not solver.SWA.ENABLED and solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR"

@@ -33,7 +33,7 @@ from .hooks.progress_bar import build_progress_bar
 from .hooks.publishing import PublishAverage, build_publishing
 from .hooks.skipped import SkippedReport
 from .resume import checkpoint_to_continue, overridden_keys
-from .schedule_units import in_iterations
+from .schedule_units import in_iterations, schedule_warnings
 from .scoring import Scorer
 from .step import StepTrainer, autocast_precision
 
@@ -66,6 +66,8 @@ class Trainer(Scorer):
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
+        for line in schedule_warnings(cfg):
+            logger.warning(line)
         cfg, lines = in_iterations(cfg)
         for line in lines:
             logger.info(line)
