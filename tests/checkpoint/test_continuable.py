@@ -135,7 +135,8 @@ def changed(path, value):
         ("trainer.iteration", -3, "at which iteration"),
         ("trainer.iteration", "7", "at which iteration"),
         ("trainer._trainer.iteration", 8, "at which iteration"),
-        ("model.b", torch.tensor([1.0, float("nan")]), "not finite, in model.b$"),
+        ("model.b", torch.tensor([1.0, float("nan")]), "not finite or not real, in model.b$"),
+        ("model.b", torch.ones(3) * 1j, "not real, in model.b$"),
         (
             "trainer._trainer.optimizer.state.0.momentum_buffer",
             torch.tensor([float("inf")]),

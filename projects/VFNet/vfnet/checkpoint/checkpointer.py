@@ -76,9 +76,9 @@ class VFNetCheckpointer(DetectionCheckpointer):
         """Load from a path or URL, as `DetectionCheckpointer.load`; an empty path loads nothing.
 
         Raises:
-            UserError: the file is missing or unreadable, has weights that are NaN or infinite, or
-                is a checkpoint of another model (or no whole detector, if that is asked for); the
-                model is then as it was. Or the state of a checkpointable is another one's.
+            UserError: the file is missing or unreadable, has weights that are not finite, or is a
+                checkpoint of another model (or no whole detector, if that is asked for); the model
+                is then as it was. Or the state of a checkpointable is another one's.
         """
         if path:
             self._require_file(path)
@@ -204,8 +204,8 @@ class VFNetCheckpointer(DetectionCheckpointer):
         allowed = self._fit(checkpoint)
         if names := list(non_finite(checkpoint["model"])):
             raise UserError(
-                f"{self._path} holds weights that are NaN or infinite, in {listed(names)}; nothing "
-                "was loaded. Take a checkpoint from before they became so"
+                f"{self._path} holds weights that are NaN, infinite or no real numbers, in "
+                f"{listed(names)}; nothing was loaded. Take a checkpoint from before they became so"
             )
         if self._only_check:
             return None

@@ -52,7 +52,7 @@ def check_continuable(path: str) -> int:
     if not isinstance(iteration, int) or iteration < 0 or step.get("iteration") != iteration:
         raise UserError(f"{path} does not say at which iteration it was written: {iteration!r}")
     if names := list(non_finite({"model": weights, "trainer": trainer})):
-        raise UserError(f"{path} holds numbers that are not finite, in {listed(names)}")
+        raise UserError(f"{path} holds numbers that are not finite or not real, in {listed(names)}")
     return iteration
 
 
