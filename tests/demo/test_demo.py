@@ -1,87 +1,24 @@
-"""demo/demo.py: pictures, json, threshold, names, and what bad input gets.
+"""demo/demo.py: pictures, json, threshold, names, and broken files.
 
 What a run writes and how it goes on: tests/test_prediction_run.py.
 """
 
-import importlib.util
 import json
 import os
-import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torchvision
 from detectron2.modeling import build_model
 from PIL import Image
 
 from tests.engine.tiny_libra import CONFIG as LIBRA
 from tests.engine.tiny_retinanet import CONFIG as RETINANET
 from vfnet.engine import load_config
-from vfnet.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
-NAMES = ["nut", "bolt", "washer"]
-WIDTH, HEIGHT = 96, 64
-CONFIG = f"""
-_BASE_: {ROOT / "configs" / "Base-VFNet.yaml"}
-MODEL:
-  DEVICE: cpu
-  RESNETS: {{DEPTH: 18, STEM_OUT_CHANNELS: 8, RES2_OUT_CHANNELS: 8}}
-  FPN: {{OUT_CHANNELS: 64}}
-  VFNET: {{NUM_CLASSES: 3, CONV_CHANNELS: 64, NUM_CONVS: 1, CLASS_NAMES: {NAMES}}}
-INPUT: {{MIN_SIZE_TEST: 0}}
-DATASETS:
-  COCO_FORMAT: [["far_away", "nowhere/far_away.json", "nowhere"]]
-  TEST: ("far_away",)
-"""
-
-
-@pytest.fixture(scope="module")
-def demo():
-    spec = importlib.util.spec_from_file_location("vfnet_demo", ROOT / "demo" / "demo.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A config with class names, whose data is not there, and weights with scores of all sizes."""
-    folder = tmp_path_factory.mktemp("model")
-    (folder / "config.yaml").write_text(CONFIG)
-    torch.manual_seed(0)
-    network = build_model(load_config(str(folder / "config.yaml")))
-    with torch.no_grad():
-        network.head.cls_pred.weight *= 300
-        network.head.cls_pred.bias.zero_()
-    torch.save({"model": network.state_dict()}, folder / "model.pth")
-    return folder
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
-    for name, values in zip(("a.png", "b.jpg"), pixels):
-        Image.fromarray(values).save(folder / name)
-    return folder
-
-
-def arguments(model, inputs, output, *more):
-    """A command line; of options given twice, the later counts."""
-    known = ["--config-file", model / "config.yaml", "--output", output]
-    opts = () if "--opts" in more else ("--opts", "MODEL.WEIGHTS", model / "model.pth")
-    return [str(part) for part in (*known, "--input", *inputs, *more, *opts)]
-
-
-def predict(demo, *args):
-    demo.run(demo.parse_arguments(arguments(*args)))
-    return json.loads((args[2] / "predictions.json").read_text())
+from .commands import HEIGHT, NAMES, ROOT, WIDTH, arguments, predict
 
 
 def test_command_writes_pictures_and_one_json(model, pictures, tmp_path):
@@ -155,12 +92,6 @@ def test_names_come_from_the_json_where_the_config_has_none(demo, model, picture
     assert found and found <= {(0, "x"), (1, "y"), (2, "z")}
 
 
-def test_what_is_not_there_is_named_before_anything_is_written(demo, model, tmp_path):
-    with pytest.raises(UserError, match=r"found nothing at .*missing\.png"):
-        predict(demo, model, [tmp_path / "missing.png"], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_classes_and_number_of_detections_are_bounded(demo, model, pictures, tmp_path):
     everything = predict(demo, model, [pictures], tmp_path / "all")
     few = predict(
@@ -172,74 +103,6 @@ def test_classes_and_number_of_detections_are_bounded(demo, model, pictures, tmp
         assert [d["class"] for d in kept["detections"]] == [d["class"] for d in expected]
         scores = [[d["score"] for d in part] for part in (kept["detections"], expected)]
         assert scores[0] == pytest.approx(scores[1], rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    "more, message",
-    [
-        (("--confidence-threshold", 1.5), "from 0 to 1, got 1.5"),
-        (("--classes", "screw"), "got 'screw'; there are nut, bolt, washer"),
-        (("--coco-json", "no/such.json", "--save", "coco"), r"no/such\.json"),
-        (("--coco-json", "no/such.json"), "give that too"),
-        (("--output", __file__), "is a file"),
-        (("--config-file", "no/such.yaml"), r"no/such\.yaml"),
-        (("--opts", "MODEL.WEIGHTS", ""), "nothing to predict with"),
-        (("--opts", "MODEL.WEIGHTS", "no/such.pth"), r"no/such\.pth"),
-        (("--opts", "MODEL.NO_SUCH_KEY", "1"), "NO_SUCH_KEY"),
-        (("--opts", "MODEL.VFNET.CLASS_NAMES", "['nut']"), "3"),
-        (("--opts", "MODEL.VFNET.CLASS_NAMES", "[]"), r"far_away\.json"),
-    ],
-)
-def test_bad_settings_are_named_and_write_nothing(demo, model, pictures, tmp_path, more, message):
-    output = tmp_path / "out"
-    with pytest.raises(UserError, match=message):
-        predict(demo, model, [pictures], output, *more)
-    assert not output.exists()
-
-
-def _without_a_name(weights):
-    del weights["head.cls_pred.weight"]
-
-
-def _with_five_classes(weights):
-    for name in ("head.cls_pred.weight", "head.cls_pred.bias"):
-        weights[name] = torch.cat([weights[name], weights[name][:2]])
-
-
-def _backbone_alone(weights):
-    for name in [name for name in weights if name.startswith("head.")]:
-        del weights[name]
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (_without_a_name, r"Missing in the file: head\.cls_pred\.weight"),
-        (_with_five_classes, r"head\.cls_pred\.weight \(5, .* instead of \(3, "),
-        (_backbone_alone, "expected a whole detector"),
-    ],
-)
-def test_weights_of_another_model_are_refused(demo, model, pictures, tmp_path, change, message):
-    content = torch.load(model / "model.pth", weights_only=True)
-    change(content["model"])
-    other = tmp_path / "other.pth"
-    torch.save(content, other)
-    with pytest.raises(UserError, match=message):
-        predict(demo, model, [pictures], tmp_path / "out", "--opts", "MODEL.WEIGHTS", other)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_backbone_of_imagenet_is_refused(demo, model, pictures, tmp_path, monkeypatch):
-    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
-    layers = torchvision.models.resnet18().state_dict()
-    torch.save(layers, tmp_path / "resnet18.pth")
-    (tmp_path / "R-18.pkl").write_bytes(
-        pickle.dumps({"stem.conv1.weight": layers["conv1.weight"].numpy()})
-    )
-    for weights in (f"mmdet://{tmp_path}/resnet18.pth", tmp_path / "R-18.pkl"):
-        with pytest.raises(UserError, match="expected a whole detector"):
-            predict(demo, model, [pictures], tmp_path / "out", "--opts", "MODEL.WEIGHTS", weights)
-    assert not (tmp_path / "out").exists()
 
 
 def test_broken_files_are_left_out_and_named_and_the_exit_status_is_1(model, pictures, tmp_path):
