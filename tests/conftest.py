@@ -19,17 +19,20 @@ def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="the large numbers of `make soak`")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m soak` chooses
+def pytest_collection_modifyitems(config, items):
+    """Leave what is marked `only_soak` to `make soak`."""
+    for item in items:
+        if item.get_closest_marker("only_soak"):
+            item.add_marker("soak")
+            if not config.getoption("--soak"):
+                item.add_marker(pytest.mark.skip(reason="takes long: make soak runs it"))
+
+
 @pytest.fixture
 def amount(request):
     """A function that chooses how often something is tried: (in CI, by `make soak`)."""
     return lambda ci, soak: soak if request.config.getoption("--soak") else ci
-
-
-@pytest.fixture
-def only_soak(request):
-    """Skips a test whose one try takes a minute, but in `make soak`."""
-    if not request.config.getoption("--soak"):
-        pytest.skip("takes minutes: make soak runs it")
 
 
 @pytest.fixture

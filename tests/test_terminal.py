@@ -22,6 +22,7 @@ def test_a_command_starts_without_a_warning(script):
     assert warnings_of(run_python(ROOT / script, "--help")) == []
 
 
+@pytest.mark.only_soak
 def test_two_processes_with_loader_workers_run_without_a_warning(tmp_path):
     done = run_python(
         *(ROOT / "train_net.py", "--config-file", CONFIG, "--num-gpus", 2),

@@ -31,7 +31,11 @@ def folder_of(tmp_path_factory):
     return folder_of
 
 
-@pytest.fixture(params=[2, 4], ids=["2 processes", "4 processes"], scope="module")
+@pytest.fixture(
+    params=[2, pytest.param(4, marks=pytest.mark.only_soak)],
+    ids="{} processes".format,
+    scope="module",
+)
 def folder(folder_of, request):
     return folder_of(request.param)
 

@@ -6,8 +6,7 @@ import torch
 from .command import run_python
 
 
-@pytest.mark.soak
-@pytest.mark.usefixtures("only_soak")
+@pytest.mark.only_soak
 def test_processes_with_uneven_boxes_stay_together(figure, repository, tmp_path):
     processes, iterations = 4, 500
     words = ("-m", "tests.engine.uneven_boxes", tmp_path, processes, iterations)

@@ -153,6 +153,7 @@ def test_a_class_that_the_data_set_has_not_is_named_at_the_first_image(tmp_path)
         of.process([{"image_id": 1}], [detections([[0.0, 0, 9, 9]] * 2, [0.9, 0.8], [1, 2])])
 
 
+@pytest.mark.only_soak
 def test_two_processes_of_the_real_command_write_what_one_process_does(
     tmp_path, repository, monkeypatch
 ):

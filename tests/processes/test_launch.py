@@ -46,7 +46,7 @@ def failing_main(tmp_path):
     return str(script)
 
 
-@pytest.mark.parametrize("failing", [["0", "1"], ["1"]])
+@pytest.mark.parametrize("failing", [["0", "1"], pytest.param(["1"], marks=pytest.mark.only_soak)])
 def test_an_error_of_spawned_processes_is_printed_once(failing_main, failing):
     done = run_python(failing_main, *failing)
     assert done.returncode == 1

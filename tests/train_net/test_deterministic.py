@@ -7,8 +7,7 @@ import yaml
 from tests.train_net.runs import EVERYTHING_RANDOM, weights
 
 
-@pytest.mark.soak
-@pytest.mark.usefixtures("only_soak")
+@pytest.mark.only_soak
 def test_a_run_without_a_seed_is_repeated_from_its_config(command, tmp_path):
     short = ("SOLVER.MAX_ITER", "2", *EVERYTHING_RANDOM)
     first, second = tmp_path / "first", tmp_path / "second"

@@ -25,9 +25,8 @@ def checkpoints(folder):
     return {path.name: torch.load(path, weights_only=True) for path in folder.glob("*.pth")}
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("kind", RUNS)
-@pytest.mark.usefixtures("only_soak")
+@pytest.mark.only_soak
 def test_kills_at_random_moments_change_nothing(kind, tmp_path, make_coco, figure):
     weights = tmp_path / "start.pth"
     torch.save({"model": build_model(tiny_config(tmp_path / "start")).state_dict()}, weights)

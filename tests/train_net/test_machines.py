@@ -32,7 +32,14 @@ def one_machine(command, tmp_path_factory):
     return weights(folder / "model_final.pth")
 
 
-@pytest.mark.parametrize("way", ["--num-machines", "torchrun --nnodes", "a pod each"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "--num-machines",
+        pytest.param("torchrun --nnodes", marks=pytest.mark.only_soak),
+        pytest.param("a pod each", marks=pytest.mark.only_soak),
+    ],
+)
 def test_two_machines_train_as_two_processes_of_one(way, command, one_machine, address, tmp_path):
     host, port = address
 

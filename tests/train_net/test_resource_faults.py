@@ -94,8 +94,7 @@ def what_is_wrong(run, fault, expected_status, said):
     return "; ".join(wrong)
 
 
-@pytest.mark.soak
-@pytest.mark.usefixtures("only_soak")
+@pytest.mark.only_soak
 def test_every_fault_ends_the_run_in_one_line(figure, tmp_path):
     faults = FAULTS
     wrong = Counter()

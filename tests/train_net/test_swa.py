@@ -23,6 +23,7 @@ def config(folder, *overrides):
     return load_config(str(CONFIG), [str(word) for word in ("OUTPUT_DIR", folder, *overrides)])
 
 
+@pytest.mark.only_soak
 def test_a_run_killed_in_mid_cycle_ends_with_the_same_average(command, tmp_path):
     whole, killed, start = tmp_path / "whole", tmp_path / "killed", tmp_path / "start.pth"
     torch.save({"model": build_model(config(whole)).state_dict()}, start)

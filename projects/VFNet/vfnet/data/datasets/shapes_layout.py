@@ -1,6 +1,7 @@
 """What is where in a picture of the shapes: geometry alone, no paint."""
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ class Layout(NamedTuple):
 
     width: int
     height: int
-    shapes: list[Shape]
+    shapes: tuple[Shape, ...]
 
 
 # Per class: corners (0 means round), and the angle of the first one of an object without a tilt.
@@ -67,6 +68,9 @@ _CORNERS = (0, 4, 3)
 _UPRIGHT = (0.0, math.pi / 4, -math.pi / 2)
 
 
+# A data set asks for a layout once for the boxes, once for the pixels, and again wherever it is
+# loaded again, such as by every evaluation.
+@lru_cache(maxsize=1024)
 def draw_layout(seed: tuple[int, ...]) -> Layout:
     """Return the layout that follows from a seed: one to eight objects, each well visible."""
     # RandomState, because its numbers are the same in every version of NumPy.
@@ -78,7 +82,7 @@ def draw_layout(seed: tuple[int, ...]) -> Layout:
         if len(canvas.shapes) == wanted:
             break
         canvas.add_if_clear(_draw_shape(rng, width, height))
-    return Layout(width, height, canvas.shapes)
+    return Layout(width, height, tuple(canvas.shapes))
 
 
 def pixel_grid(box: Box, width: int, height: int) -> tuple[slice, slice, np.ndarray, np.ndarray]:
@@ -113,7 +117,7 @@ class _Canvas:
         self.height = height
         self.shapes: list[Shape] = []
         self.areas: list[int] = []  # in pixels, covered or not
-        self.owner = np.full((height, width), -1)
+        self.owner = np.full((height, width), -1, np.int8)  # eight objects at most; small is fast
 
     def add_if_clear(self, shape: Shape) -> None:
         """Put a shape on top, unless it hides too much of another."""
