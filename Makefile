@@ -13,7 +13,7 @@ ROUNDINGS := MACHINE=its-own OMP_NUM_THREADS=1 OMP_NUM_THREADS=4 \
 .PHONY: help demo app test test-extras soak lint docs portability setup clean
 
 help:
-	@echo "make demo    train a small VFNet on drawn shapes"
+	@echo "make demo    train configs/demo/shapes_R18.yaml, a small VFNet, on drawn shapes"
 	@echo "make app     a page in the browser that detects with what make demo trained"
 	@echo "make test    run all tests"
 	@echo "make test-extras    install all extras, run the tests that need them"

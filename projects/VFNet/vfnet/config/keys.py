@@ -1,6 +1,7 @@
-"""Every config key that this project adds to Detectron2's, with its unit and its options.
+"""Config keys of data, input, solver and tests that Detectron2 lacks, with unit and options.
 
-Those of the detectors stand in detector_nodes.py, those of backbones and necks in backbone_keys.py.
+Those of the detectors, such as NMS's threshold and the weights of losses, stand in
+detector_nodes.py, those of backbones and necks in backbone_keys.py; `add_vfnet_config` adds all.
 The comment above a key, or behind it, is its description in docs/keys.md; a key without one fails
 the build of the documentation.
 """

@@ -1,5 +1,7 @@
 """State dicts of mmdet's detectors -> those of this project's, and back, by one table each.
 
+The tables of names are in rules/.
+
 Both sides keep convolutions as (out, in, height, width), so that most tensors stay as they are; a
 rule of the table says where outputs have another order.
 """

@@ -36,7 +36,7 @@ def register_coco_format(cfg: CfgNode) -> None:
 
     Each gets `thing_classes`, `thing_dataset_id_to_contiguous_id`, `json_file`, `image_root` and
     `evaluator_type` at once; its records are loaded when they are asked for. What exporters leave
-    out or add is put right in memory: `repairs_of` says what. To register the same again does
+    out or add is put right in memory: coco_file.py says what. To register the same again does
     nothing. NUM_CLASSES is replaced where it is 80, the default, and CLASS_NAMES where
     it is empty; nothing is registered or changed if anything below is wrong.
 

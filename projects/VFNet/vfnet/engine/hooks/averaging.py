@@ -1,7 +1,7 @@
 """Averages of the weights over a run: stochastic weight averaging and an exponential one.
 
-Both are hooks that keep an average in the trainer's checkpoint; publishing.py writes and scores it
-when the run has ended.
+Both are hooks that keep an average in the trainer's checkpoint. When the run has ended,
+publishing.py writes it as model_swa.pth or model_ema.pth and scores it.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""What becomes of an average at the end of a run."""
+"""What becomes of an average when a run ends: model_swa.pth or model_ema.pth, and its scores."""
 
 import logging
 from collections.abc import Callable, Mapping

@@ -1,4 +1,7 @@
-"""Regions that nothing is learnt in: crowds, and whatever else a data set marks so."""
+"""Regions that nothing is learnt in: crowds, and whatever else a data set marks so.
+
+The mapper hands them on only where INPUT.KEEP_CROWD says so: see data/mapper.py.
+"""
 
 from collections.abc import Sequence
 
