@@ -26,7 +26,9 @@ def pytest_collection_modifyitems(config, items):
         if item.get_closest_marker("only_soak"):
             item.add_marker("soak")
             if not config.getoption("--soak"):
-                item.add_marker(pytest.mark.skip(reason="takes long: make soak runs it"))
+                item.add_marker(
+                    pytest.mark.skip(reason="too long for make test: make soak runs it")
+                )
 
 
 @pytest.fixture

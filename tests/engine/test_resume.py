@@ -2,10 +2,12 @@
 
 import json
 import logging
+import os
 import re
 
 import pytest
 import torch
+from detectron2.engine import HookBase
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -109,6 +111,56 @@ def test_what_a_killed_run_wrote_beyond_its_checkpoint_is_not_there_twice(tmp_pa
     assert [event.step for event in events.Scalars("total_loss")] == [1, 2]
 
 
+class Scored(GivenBatches):
+    """Has a score, of whichever weights."""
+
+    batches = BATCHES
+
+    @classmethod
+    def test(cls, cfg, model, evaluators=None):
+        """No detector looks at pictures."""
+        return {"bbox": {"AP": 50.0}}
+
+
+class Interrupt(HookBase):
+    """Ends a run after an iteration, counted from 0."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def after_step(self):
+        """End it."""
+        if self.trainer.iter == self.after:
+            raise KeyboardInterrupt
+
+
+def test_an_evaluation_that_is_caught_up_with_again_is_there_once(tmp_path):
+    often = ("SOLVER.CHECKPOINT_PERIOD", "2", "TEST.EVAL_PERIOD", "2", *AT_001)
+    often += ("DATASETS.TEST", "('shapes_val',)")
+    for _ in range(3):
+        trainer = Scored(tiny_config(tmp_path, "SOLVER.MAX_ITER", "9", *often))
+        trainer.resume_or_load(resume=True)
+        trainer.register_hooks([Interrupt(after=2)])
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+    scored = [row["iteration"] for row in rows_of(tmp_path) if "bbox/AP" in row]
+    assert scored == [1, 2]
+
+
+def test_a_linked_file_stays_a_link_for_all_who_could_read_it(tmp_path):
+    train_on(tiny_config(tmp_path, *AT_001), *BATCHES[:2])
+    target, link = tmp_path / "elsewhere.json", tmp_path / "metrics.json"
+    link.rename(target)
+    link.symlink_to(target)
+    with open(target, "a") as file:
+        file.write('{"iteration": 2, "total_loss": 9.0}\n')
+    target.chmod(0o640)
+    continue_run(tmp_path)
+    assert link.is_symlink() and os.stat(link).st_mode & 0o777 == 0o640
+    assert [row["total_loss"] for row in rows_of(tmp_path) if row["iteration"] == 2] != [9.0]
+    assert [row["iteration"] for row in rows_of(tmp_path)].count(2) == 1
+
+
 def test_numbers_stay_where_nothing_is_done_again(tmp_path):
     train_on(tiny_config(tmp_path, *AT_001), *BATCHES[:2])
     row = '{"iteration": 7, "total_loss": 9.0}\n'
@@ -122,16 +174,9 @@ def test_numbers_stay_where_nothing_is_done_again(tmp_path):
 
 
 def test_an_evaluation_alone_has_the_number_of_the_one_after_the_last_iteration(tmp_path):
-    class Scored(GivenBatches):
-        batches = BATCHES
-
-        @classmethod
-        def test(cls, cfg, model, evaluators=None):
-            return {"bbox": {"AP": 50.0}}
-
     for max_iter in ("2", "2", "1"):
         trainer = Scored(tiny_config(tmp_path, "SOLVER.MAX_ITER", max_iter, *AT_001))
         trainer.resume_or_load(resume=True)
         trainer.train()
     scored = [row["iteration"] for row in rows_of(tmp_path) if "bbox/AP" in row]
-    assert scored == [2, 2, 2]
+    assert scored == [2]

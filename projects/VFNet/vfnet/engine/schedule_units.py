@@ -6,6 +6,7 @@ runs, and converting it again changes nothing.
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -38,7 +39,7 @@ def check_schedule_units(cfg: CfgNode) -> None:
             "set one of them to 0"
         )
     steps = tuple(solver.STEPS)
-    if _has_steps(solver) and list(steps) != sorted({*steps} - {0}):
+    if _has_steps(solver) and any(later <= step for step, later in pairwise((0, *steps))):
         raise UserError(f"SOLVER.STEPS has to rise, from above 0; got {steps}")
 
 

@@ -3,9 +3,16 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from detectron2.utils.events import EventWriter, JSONWriter, TensorboardXWriter
+from detectron2.utils.events import (
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+    get_event_storage,
+)
 
 from ...utils.files import WriteError, write_aside, writing
 
@@ -66,14 +73,16 @@ def event_files(output_dir: str, max_iter: int, start_iter: Callable[[], int]) -
         pass
 
     def open_metrics() -> EventWriter:
-        if 0 < start_iter() < max_iter:
-            drop_rows(metrics, start_iter())
+        if start_iter() > 0:
+            drop_rows(metrics, start_iter(), start_iter() < max_iter, _scored_at(start_iter()))
         return JSONWriter(metrics)
 
     def open_events() -> EventWriter:
-        # TensorBoard hides steps of older files from this one on: see `drop_rows` for the one more.
-        purge = {"purge_step": start_iter() + 1} if 0 < start_iter() < max_iter else {}
-        return TensorboardXWriter(output_dir, **purge)
+        if not 0 < start_iter() < max_iter:
+            return TensorboardXWriter(output_dir)
+        # It hides steps of older files from this one on.
+        first = start_iter() if _scored_at(start_iter()) else start_iter() + 1
+        return TensorboardXWriter(output_dir, purge_step=first)
 
     return [
         EventFile(open_metrics, metrics),
@@ -81,33 +90,56 @@ def event_files(output_dir: str, max_iter: int, start_iter: Callable[[], int]) -
     ]
 
 
-def drop_rows(file: str, start_iter: int) -> None:
+def drop_rows(file: str, start_iter: int, trains: bool, scored: bool) -> None:
     """Remove from metrics.json what a run that goes on at an iteration writes once more.
 
-    The file is replaced as a whole. Lines that are no metrics stay; one that a kill has cut gets
-    its end, as the next would else be glued to it.
+    Iterations count from 0, but an evaluation after the last one has the number of those that are
+    done, as Detectron2 has it: that of the weights which the run goes on with.
+
+    The file is replaced as a whole, a link's target with it. Lines that are no metrics stay; one
+    that a kill has cut gets its end, as the next would else be glued to it.
+
+    Args:
+        file: metrics.json.
+        start_iter: iterations that are done.
+        trains: whether the run takes iterations.
+        scored: whether it has evaluated the weights that it goes on with.
 
     Raises:
         WriteError: it cannot be written.
     """
+
+    def is_written_again(line: bytes) -> bool:
+        row = _row(line)
+        iteration = row.get("iteration")
+        if not isinstance(iteration, (int, float)) or iteration < start_iter:
+            return False
+        is_evaluation = iteration == start_iter and _has_score(row) and "total_loss" not in row
+        return scored if is_evaluation else trains
+
     with open(file, "rb") as stream:
         before = stream.read()
-    lines = [line for line in before.splitlines() if not _is_done_again(line, start_iter)]
-    after = b"".join(line + b"\n" for line in lines)
+        mode = os.fstat(stream.fileno()).st_mode
+    after = b"".join(line + b"\n" for line in before.splitlines() if not is_written_again(line))
     if after != before:
-        with write_aside(file) as stream:
-            stream.write(after)
+        with write_aside(os.path.realpath(file)) as aside:
+            os.fchmod(aside.fileno(), stat.S_IMODE(mode))
+            aside.write(after)
 
 
-def _is_done_again(line: bytes, start_iter: int) -> bool:
+def _row(line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        return False
-    iteration = row.get("iteration") if isinstance(row, dict) else None
-    if not isinstance(iteration, (int, float)):
-        return False
-    # Iterations count from 0, but an evaluation after the last one has the number of those that are
-    # done, as Detectron2 has it: that of the weights that the run goes on with stays.
-    is_evaluation = iteration == start_iter and "total_loss" not in row
-    return iteration >= start_iter and not is_evaluation
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _has_score(names: Iterable[str]) -> bool:
+    # As "bbox/AP" and "my_val/bbox/AP"; a step has names with a stroke, too.
+    return any(name.endswith("/AP") for name in names)
+
+
+def _scored_at(iteration: int) -> bool:
+    latest = get_event_storage().latest().items()
+    return _has_score(name for name, (_, stored_at) in latest if stored_at == iteration)
