@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 import time
+from multiprocessing import resource_sharer
 
 import pytest
 import torch
@@ -92,6 +94,26 @@ def test_a_worker_that_was_stopped_before_it_handed_over_a_tensor_is_named():
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs SIGALRM")
+class Left(Numbers):
+    """Whoever asks a worker for a tensor's file ends before it is there."""
+
+    def __getitem__(self, index):
+        shared = resource_sharer.DupFd(1)
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(shared._id[0])
+        os.close(shared.detach())  # asks the same thread, which has done with the other one then
+        return index
+
+
+@LINUX
+def test_a_worker_shows_no_traceback_where_nobody_is_left(capfd):
+    loader = DataLoader(Left(), None, num_workers=1)
+    assert list(loader) == list(range(4))
+    assert "Traceback" in capfd.readouterr().err
+    assert list(WatchedLoader(loader)) == list(range(4))
+    assert capfd.readouterr().err == ""
+
+
 def test_an_alarm_of_the_users_stays(request):
     rung = []
     signal.signal(signal.SIGALRM, lambda *_: rung.append(True))

@@ -1,9 +1,11 @@
 """A loader that does not wait for its workers for ever."""
 
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +42,15 @@ def loader_timeout(cfg: CfgNode) -> int:
 class WatchedLoader:
     """A PyTorch loader with a timeout that names the worker which everybody waits for.
 
+    Its workers end without a word when this process does.
+
     Raises, while iterating:
         UserError: no batch came within `loader.timeout`.
     """
 
     def __init__(self, loader: DataLoader) -> None:
         self._loader = loader
+        loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn)
 
     @property
     def dataset(self) -> Any:
@@ -86,6 +91,18 @@ class WatchedLoader:
             "larger DATALOADER.TIMEOUT waits longer, 0 for ever; --resume continues a training run "
             "from its last checkpoint"
         )
+
+
+def _begin_worker(init: Callable[[int], None] | None, number: int) -> None:
+    # Called by the thread that hands a tensor over, where the process that asked for it has gone.
+    sys.excepthook = partial(_show_unless_left, sys.excepthook)
+    if init is not None:
+        init(number)
+
+
+def _show_unless_left(show: Callable[..., Any], kind: type[BaseException], *error: Any) -> None:
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        show(kind, *error)
 
 
 @contextmanager
