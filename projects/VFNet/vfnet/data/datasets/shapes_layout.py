@@ -1,6 +1,7 @@
 """What is where in a picture of the shapes: geometry alone, no paint."""
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ class Layout(NamedTuple):
 
     width: int
     height: int
-    shapes: tuple[Shape, ...]
+    shapes: Sequence[Shape]
 
 
 # Per class: corners (0 means round), and the angle of the first one of an object without a tilt.
