@@ -100,8 +100,10 @@ def test_losses_are_divided_by_the_anchors_that_are_sampled():
 
 
 def test_a_negative_bound_is_an_error():
+    cfg = libra_config("")
+    cfg.MODEL.RPN.NEGATIVES_PER_POSITIVE = -1  # as a program may, past what `load_config` refuses
     with pytest.raises(UserError, match="NEGATIVES_PER_POSITIVE must be 0 .* got -1"):
-        build_rpn("MODEL.RPN.NEGATIVES_PER_POSITIVE", "-1")
+        build_model(cfg)
 
 
 def test_thresholds_that_the_rule_does_not_know_are_an_error():
