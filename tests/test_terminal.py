@@ -9,6 +9,8 @@ from tests.engine.tiny import CONFIG
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tools").glob("*.py"))
+# Each takes as long as what it imports, which is mostly the same.
+OTHER_TOOLS = [pytest.param(tool, marks=pytest.mark.only_soak) for tool in TOOLS]
 
 
 def warnings_of(done):
@@ -17,7 +19,7 @@ def warnings_of(done):
     return [line for line in (done.stdout + done.stderr).splitlines() if "Warning" in line]
 
 
-@pytest.mark.parametrize("script", ["demo/demo.py", *TOOLS])
+@pytest.mark.parametrize("script", ["demo/demo.py", *OTHER_TOOLS])
 def test_a_command_starts_without_a_warning(script):
     assert warnings_of(run_python(ROOT / script, "--help")) == []
 

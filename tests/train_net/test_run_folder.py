@@ -36,6 +36,7 @@ def test_a_second_run_is_refused_and_an_evaluation_is_not(fails, six_iterations)
         holder.join()
 
 
+@pytest.mark.only_soak
 def test_a_full_disk_ends_two_processes_in_one_line(command, six_iterations, tmp_path):
     shutil.copy(six_iterations / "model_0000002.pth", tmp_path)
     (tmp_path / "last_checkpoint").write_text("model_0000002.pth")
