@@ -20,7 +20,8 @@ def main(folder, iterations):
         [picture(iterations * rank + number, generator.choice([0, 0, 1, 5, 40, 150]), (64, 64))]
         for number in range(iterations)
     ]
-    trainer = train_on(tiny_config(folder / "run", "SOLVER.CHECKPOINT_PERIOD", "1000"), *batches)
+    one_each = ("SOLVER.IMS_PER_BATCH", comm.get_world_size(), "SOLVER.CHECKPOINT_PERIOD", 1000)
+    trainer = train_on(tiny_config(folder / "run", *one_each), *batches)
     torch.save(trainer.checkpointer.model.state_dict(), folder / f"weights{rank}.pth")
     if comm.is_main_process():
         losses = [loss for loss, _ in trainer.storage.history("total_loss").values()]
