@@ -1,22 +1,10 @@
 """How errors come out."""
 
-import atexit
-import gc
-
 import pytest
 import torch
 
 from vfnet.errors import UserError
 from vfnet.processes import report_errors
-
-
-def test_what_is_stopped_ends_without_a_last_look_for_garbage(capsys, monkeypatch):
-    at_exit = []
-    monkeypatch.setattr(atexit, "register", at_exit.append)
-    with pytest.raises(SystemExit) as caught, report_errors():
-        raise KeyboardInterrupt
-    assert caught.value.code == 130 and at_exit == [gc.freeze]
-    assert capsys.readouterr().err.startswith("error: stopped by SIGINT (Ctrl-C)")
 
 
 def test_an_error_is_one_line_and_exit_status_1(capsys):

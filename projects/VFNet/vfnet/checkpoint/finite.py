@@ -32,11 +32,11 @@ def non_finite(content: Any, name: str = "") -> Iterator[str]:
 def _is_finite(values: Any) -> bool:
     try:
         tensor = torch.as_tensor(values)
-        if tensor.is_complex():  # the half of each number would be dropped where it is loaded
+        if tensor.is_complex():  # loading would drop the imaginary part
             return False
         if tensor.dtype.itemsize == 1:
             tensor = tensor.float()  # torch has no sum of eight bits
         # A sum costs a tenth of the look at each number; it may be infinite where none of them is.
         return math.isfinite(tensor.sum()) or bool(torch.isfinite(tensor).all())
-    except (NotImplementedError, TypeError):  # numbers in packs of four bits; objects of numpy
+    except (NotImplementedError, TypeError):  # packs of four bits; NumPy's objects
         return False

@@ -1,8 +1,6 @@
 """What ended a program, in one line on its terminal."""
 
-import atexit
 import contextlib
-import gc
 import os
 import re
 import sys
@@ -37,8 +35,6 @@ def report_errors() -> Iterator[None]:
         terminated = isinstance(error, Stopped)
         name, status = (sigterm(), Stopped.STATUS) if terminated else ("SIGINT (Ctrl-C)", 130)
         _print_error(f"stopped by {name}; what had been written by then is whole")
-        # At its end Python looks for garbage among all that was imported: seconds, for nothing.
-        atexit.register(gc.freeze)
         raise SystemExit(status) from None
     except Exception as error:
         if (found := explanation(error)) is None:

@@ -136,7 +136,7 @@ def _row(line: bytes) -> dict[str, Any]:
 
 
 def _has_score(names: Iterable[str]) -> bool:
-    # As "bbox/AP" and "my_val/bbox/AP"; a step has names with a stroke, too.
+    # As "bbox/AP" and "my_val/bbox/AP"; names of a step have slashes, too.
     return any(name.endswith("/AP") for name in names)
 
 
