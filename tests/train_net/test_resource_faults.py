@@ -96,13 +96,12 @@ def what_is_wrong(run, fault, expected_status, said):
 
 @pytest.mark.only_soak
 def test_every_fault_ends_the_run_in_one_line(figure, tmp_path):
-    faults = FAULTS
     wrong = Counter()
-    for number, (fault, options, status, said) in enumerate(faults):
+    for number, (fault, options, status, said) in enumerate(FAULTS):
         folder = tmp_path / f"{number}"
         folder.mkdir()
         with Run(folder, *SOON, **options) as run:
             if found := what_is_wrong(run, fault, status, said):
                 wrong[f"{number} {fault.__name__} {options}: {found}"] += 1
-    figure("resource faults", len(faults), len(faults) - len(wrong), len(wrong))
+    figure("resource faults", len(FAULTS), len(FAULTS) - len(wrong), len(wrong))
     assert not wrong
