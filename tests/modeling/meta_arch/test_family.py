@@ -7,7 +7,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from tests.compare import assert_same_detections, relative_difference
-from tests.minis import load_mini, model_input
+from tests.minis import assert_same_gradients, load_mini, model_input
 from tests.modeling.inference.tta_views import augmented_model, with_tta
 from vfnet.checkpoint import convert_state_dict, to_mmdet_state_dict
 from vfnet.evaluation.oracle import oracle_detections
@@ -89,11 +89,7 @@ def test_losses_and_gradients_are_the_references(name, mini):
     assert set(losses) == set(LOSSES[name].values())
     for theirs, ours in LOSSES[name].items():
         assert losses[ours].item() == pytest.approx(expected["losses"][theirs].item(), rel=1e-4)
-    sum(losses.values()).backward()
-    parameters = dict(model.named_parameters())
-    for theirs, gradient in expected["grads"].items():
-        ((ours, gradient),) = convert_state_dict({theirs: gradient}).items()
-        assert relative_difference(parameters[ours].grad, gradient) < 1e-3, theirs
+    assert_same_gradients(model, training_input(expected), expected["grads"])
 
 
 @pytest.mark.parity
