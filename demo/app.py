@@ -9,7 +9,6 @@ It can be reached from this machine alone unless --host asks for more.
 
 import argparse
 import os
-import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,7 +76,6 @@ def run(args: argparse.Namespace) -> None:
         UserError: an argument or a detector is not usable, the port is taken.
     """
     sources = find_sources(args.weights, args.config_file)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is temporary goes then too
     with tempfile.TemporaryDirectory(prefix="vfnet_page_") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # read when gradio is imported
         import_extra("gradio", "web")

@@ -17,6 +17,7 @@ from tests.web.tiny_detector import write_tiny_detector
 pytestmark = needs("web")
 
 from vfnet.errors import UserError  # noqa: E402
+from vfnet.processes.signals import Stopped  # noqa: E402
 from vfnet.web.detectors import Source  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +91,7 @@ def test_the_command_serves_this_machine_and_leaves_nothing_behind(trained, tmp_
         process.send_signal(signal.SIGTERM)
         process.communicate()
         watchdog.cancel()
-    assert process.returncode == 0
+    assert process.returncode == Stopped.STATUS
     assert not any(
         path.name.startswith("vfnet_page_") for path in (tmp_path / "temporary").iterdir()
     )

@@ -74,8 +74,8 @@ def test_a_schedule_of_another_batch_is_scaled_linearly():
         "CHECKPOINT_PERIOD 40"
     )
     # A larger batch: fewer iterations, but never none.
-    solver, _, _ = converted(*SCALED, "SOLVER.IMS_PER_BATCH", "320")
-    assert (solver.BASE_LR, solver.MAX_ITER, solver.STEPS) == (pytest.approx(0.8), 2, (2, 2))
+    solver, _, _ = converted(*SCALED, "SOLVER.IMS_PER_BATCH", "80")
+    assert (solver.BASE_LR, solver.MAX_ITER, solver.STEPS) == (pytest.approx(0.2), 9, (6, 8))
     assert (solver.WARMUP_ITERS, solver.CHECKPOINT_PERIOD) == (1, 1)
 
 
@@ -148,6 +148,24 @@ def test_steps_that_do_not_rise_are_named_in_their_own_unit(tmp_path, unit, step
     cfg = tiny_config(tmp_path, *unit, "SOLVER.STEPS", steps)
     with pytest.raises(UserError, match=re.escape(f"has to rise, from above 0; got {steps}")):
         in_iterations(cfg)
+
+
+@pytest.mark.parametrize(
+    "overrides, text",
+    [
+        (
+            ("SOLVER.EPOCHS", "1", "SOLVER.STEPS", "(0.5, 0.502)"),
+            "got (80, 80) of (0.5, 0.502), which are epochs of 160 iterations",
+        ),
+        (
+            ("SOLVER.REFERENCE_BATCH", "1", "SOLVER.STEPS", "(3, 4)"),
+            "got (2, 2) for batches of 2, of (3, 4) for batches of 1",
+        ),
+    ],
+)
+def test_steps_that_round_to_one_are_named_with_what_they_come_from(overrides, text):
+    with pytest.raises(UserError, match=re.escape(text)):
+        in_iterations(tiny_config("", *overrides))
 
 
 SWA = ("SOLVER.SWA.ENABLED", "True", "SOLVER.SWA.CYCLES", "3")

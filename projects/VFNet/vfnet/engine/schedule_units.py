@@ -38,9 +38,7 @@ def check_schedule_units(cfg: CfgNode) -> None:
             f"REFERENCE_WORLD_SIZE {solver.REFERENCE_WORLD_SIZE} would both scale the schedule; "
             "set one of them to 0"
         )
-    steps = tuple(solver.STEPS)
-    if _has_steps(solver) and any(later <= step for step, later in pairwise((0, *steps))):
-        raise UserError(f"SOLVER.STEPS has to rise, from above 0; got {steps}")
+    _check_rise(solver)
 
 
 def schedule_warnings(cfg: CfgNode) -> list[str]:
@@ -104,7 +102,9 @@ def _scale_to_batch(cfg: CfgNode) -> str:
         cycles = solver.SWA.CYCLES if solver.SWA.ENABLED else 1
         is_whole = cycles > 0 and solver.MAX_ITER % cycles == 0
         changed["MAX_ITER"] = solver.MAX_ITER = fewer(solver.MAX_ITER, cycles if is_whole else 1)
-        changed["STEPS"] = solver.STEPS = tuple(map(fewer, solver.STEPS))
+        steps = tuple(solver.STEPS)
+        changed["STEPS"] = solver.STEPS = tuple(map(fewer, steps))
+        _check_rise(solver, f" for batches of {batch}, of {steps} for batches of {reference}")
     for node, key in (
         (solver, "WARMUP_ITERS"),
         (cfg.TEST, "EVAL_PERIOD"),
@@ -127,14 +127,23 @@ def _convert_epochs(cfg: CfgNode) -> str:
     epochs, solver.EPOCHS = solver.EPOCHS, 0.0
     solver.MAX_ITER = max(round(epochs * epoch), 1)
     if _has_steps(solver):
-        steps = (round(step * epoch) for step in solver.STEPS)
+        in_epochs = tuple(solver.STEPS)
+        steps = (round(step * epoch) for step in in_epochs)
         solver.STEPS = tuple(step for step in steps if step < solver.MAX_ITER)
+        _check_rise(solver, f" of {in_epochs}, which are epochs of {epoch} iterations")
     return (
         f"SOLVER.EPOCHS {epochs:g}: an epoch is {epoch} iterations ({images} images), so MAX_ITER "
         f"{solver.MAX_ITER}, STEPS {solver.STEPS}; these stay iterations: WARMUP_ITERS "
         f"{solver.WARMUP_ITERS}, EVAL_PERIOD {test.EVAL_PERIOD}, CHECKPOINT_PERIOD "
         f"{solver.CHECKPOINT_PERIOD}"
     )
+
+
+def _check_rise(solver: CfgNode, origin: str = "") -> None:
+    """Check SOLVER.STEPS; `origin` says what they were converted from, which may round away."""
+    steps = tuple(solver.STEPS)
+    if _has_steps(solver) and any(later <= step for step, later in pairwise((0, *steps))):
+        raise UserError(f"SOLVER.STEPS has to rise, from above 0; got {steps}{origin}")
 
 
 def _has_steps(solver: CfgNode) -> bool:
