@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class CocoFormatEntry(NamedTuple):
-    """One entry of DATASETS.COCO_FORMAT."""
+    """One entry of DATASETS.COCO_FORMAT: [name, json file, folder of the images]."""
 
     name: str
     json_file: str

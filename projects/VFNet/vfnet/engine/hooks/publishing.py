@@ -1,4 +1,7 @@
-"""What becomes of an average when a run ends: model_swa.pth or model_ema.pth, and its scores."""
+"""What an average writes when a run ends: model_swa or model_ema (.pth, .safetensors), and scores.
+
+Until then an average is a part of every checkpoint: averaging.py.
+"""
 
 import logging
 from collections.abc import Callable, Mapping

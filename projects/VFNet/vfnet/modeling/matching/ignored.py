@@ -1,6 +1,7 @@
 """Regions that nothing is learnt in: crowds, and whatever else a data set marks so.
 
 The mapper hands them on only where INPUT.KEEP_CROWD says so: see data/mapper.py.
+What crowds do, from file to score: docs/own_data.md.
 """
 
 from collections.abc import Sequence

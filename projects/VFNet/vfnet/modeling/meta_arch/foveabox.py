@@ -80,7 +80,10 @@ class FoveaBox(LocationDetector):
     def losses(
         self, predictions: HeadOutput, points: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
-        """`loss_cls` and `loss_box`, smooth L1 of the distances' logarithms."""
+        """`loss_cls` and `loss_box`, smooth L1 of the distances' logarithms.
+
+        Without a box `loss_box` is 0, with a gradient, and `loss_cls` the background's.
+        """
         location, image = targets.index % len(points), targets.index // len(points)  # (P,)
         points, edges = points[location], self._edges(predictions, points)[location]
         predicted = flatten_levels(predictions.log_distances)[targets.index]  # (P, 4)

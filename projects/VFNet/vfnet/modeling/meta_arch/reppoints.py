@@ -86,7 +86,10 @@ class RepPoints(LocationDetector):
     def losses(
         self, predictions: HeadOutput, points: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
-        """`loss_cls`, `loss_points_init` and `loss_points_refined`."""
+        """`loss_cls`, `loss_points_init` and `loss_points_refined`.
+
+        Without a box the latter are 0, with a gradient, and `loss_cls` the background's.
+        """
         assert targets.initial is not None
         units = self.location_strides(predictions) * self.base_scale  # (R, 1)
 

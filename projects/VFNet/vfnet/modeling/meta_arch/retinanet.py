@@ -127,7 +127,10 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
         )
 
     def losses(self, predictions: Any, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Compare predictions at `anchors` (A, 4) with targets -> `loss_cls`, `loss_box_reg`."""
+        """Compare predictions at `anchors` (A, 4) with targets -> `loss_cls`, `loss_box_reg`.
+
+        Without a box `loss_box_reg` is 0, with a gradient, and `loss_cls` the background's.
+        """
         logits, deltas = self._flatten(predictions)
         own_anchors, own_deltas = anchors[targets.index % len(anchors)], deltas[targets.index]
         iou, _ = iou_and_giou(self._boxes(own_deltas.detach(), own_anchors), targets.boxes)

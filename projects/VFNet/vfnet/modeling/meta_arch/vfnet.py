@@ -43,7 +43,10 @@ class VFNet(SquareAnchorDetector):
     def losses(
         self, predictions: HeadOutput, points: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
-        """`loss_cls`, `loss_box_init` and, where boxes are refined, `loss_box_refined`."""
+        """`loss_cls`, `loss_box_init` and, where boxes are refined, `loss_box_refined`.
+
+        Without a box the latter are 0, with a gradient, and `loss_cls` the background's.
+        """
         positive_points = points[targets.index % len(points)]  # (P, 2)
 
         def box_loss(distances: list[Tensor]) -> tuple[Tensor, Tensor]:
