@@ -1,28 +1,20 @@
 """README's one command: the demo with published weights, here random ones served from localhost."""
 
-import hashlib
-import http.server
 import json
 import os
 import shlex
 import subprocess
 import sys
-import threading
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from detectron2.modeling import build_model
 from PIL import Image
 
-from vfnet.checkpoint import to_mmdet_state_dict
-from vfnet.model_zoo import get_config
+from tests.published_weights import served, write_published
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "demo/demo.py --weights vfnet://vfnet_R50_1x --input picture.jpg --output predictions"
-DOG = 16
 
 
 def test_the_readme_has_this_command():
@@ -34,29 +26,13 @@ def test_the_readme_has_this_command():
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A file with mmdet's names and R-50's shapes, whose name ends in its hash."""
-    folder = tmp_path_factory.mktemp("host") / "mmdetection" / "v2.0" / "vfnet"
-    folder.mkdir(parents=True)
-    cfg = get_config("vfnet_R50_1x")
-    cfg.MODEL.DEVICE = "cpu"
-    torch.manual_seed(0)
-    model = build_model(cfg)
-    with torch.no_grad():
-        model.head.cls_pred.bias[DOG] = 2.0  # enough to be drawn
-    torch.save({"state_dict": to_mmdet_state_dict(model.state_dict())}, folder / "new.pth")
-    digest = hashlib.sha256((folder / "new.pth").read_bytes()).hexdigest()
-    return (folder / "new.pth").rename(folder / f"vfnet_r50_fpn_1x_coco-{digest[:8]}.pth")
+    return write_published(tmp_path_factory.mktemp("host"))
 
 
 @pytest.fixture(scope="module")
 def server(published):
-    root = published.parents[3]
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(root))
-    handler.log_message = lambda *args: None
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+    with served(published.parents[3]) as address:
+        yield address
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""A tiny detector and pictures for the page."""
+"""A tiny detector and pictures for the page, and a browser: Chromium, driven by Playwright."""
+
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -46,3 +49,17 @@ class Counter:
 @pytest.fixture(scope="session")
 def count_forwards():
     return Counter
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs Chromium: on the PATH, or CHROMIUM=/path/to/it")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # No sandbox: Chromium has none for root, whom tests in containers run as.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()

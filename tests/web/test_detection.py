@@ -68,7 +68,7 @@ def test_weights_that_do_not_load_are_told_without_their_place(tmp_path, picture
     detectors = Detectors([Source(str(tmp_path / "gone.pth"))], zoo=False)
     problem = update(detectors, Request(pictures[0], *detectors.labels), False, None)
     assert "could not be loaded" in problem.message and "/" not in problem.message
-    assert str(tmp_path) in capsys.readouterr().out
+    assert str(tmp_path) in capsys.readouterr().err
 
 
 def test_what_nobody_foresaw_is_told_without_its_details(detectors, pictures, monkeypatch, caplog):

@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import re
-import shutil
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +13,11 @@ from tests.extras import needs
 
 pytestmark = needs("web")
 
-from playwright.sync_api import expect, sync_playwright  # noqa: E402
+from playwright.sync_api import expect  # noqa: E402
 
+from tests.web.tab import TIMEOUT, count, move_threshold, open_tab, upload, wait_for  # noqa: E402
 from vfnet.web.detectors import LOWEST_SCORE, Detectors, Source  # noqa: E402
 from vfnet.web.page import build_page, launch  # noqa: E402
-
-# The file that Chromium is started by.
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-TIMEOUT = 60_000  # milliseconds
 
 
 class Site(NamedTuple):
@@ -46,48 +41,12 @@ def site(weights, count_forwards, tmp_path_factory):
         page.close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: on the PATH, or CHROMIUM=/path/to/it")
-    with sync_playwright() as playwright:
-        # No sandbox: Chromium has none for root, whom tests in containers run as.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def tab(site, browser):
     """The page, opened anew."""
-    tab = browser.new_page()
-    tab.set_default_timeout(TIMEOUT)
-    tab.goto(site.address, wait_until="domcontentloaded")
-    wait_for(tab, "Upload a picture")
+    tab = open_tab(browser, site.address)
     yield tab
     tab.close()
-
-
-def wait_for(tab, text):
-    """Wait until the page says a text; return all that it says."""
-    field = tab.locator("#found textarea")
-    expect(field).to_have_value(re.compile(re.escape(text)), timeout=TIMEOUT)
-    return field.input_value()
-
-
-def upload(tab, path):
-    tab.locator("#picture input[type=file]").set_input_files(path)
-
-
-def move_threshold(tab, score):
-    number = tab.locator("#threshold input[type=number]")
-    number.fill(str(score))
-    number.press("Enter")
-    return wait_for(tab, f"score of {score:.2f} or more")
-
-
-def count(text):
-    return int(text.split()[0])
 
 
 def shown(tab):

@@ -28,7 +28,8 @@ class CheckedDatasetMapper(DatasetMapper):
     A picture that cannot be used is a UserError that names it. In training, augmentations that ask
     for `boxes` get those that can become ground truth, (N, 4) xyxy in pixels: all but crowds, which
     Detectron2's mapper leaves out. And crowds can be kept, as regions in "ignored_boxes", an (I, 4)
-    tensor apart from the "instances": what reads ground truth never learns one.
+    tensor apart from the "instances": what reads ground truth never learns one. What they do then:
+    modeling/matching/ignored.py; from file to score: docs/own_data.md, Crowds.
     """
 
     # INPUT.MAX_PIXELS. It travels with the mapper: a loader's worker may be a new process.

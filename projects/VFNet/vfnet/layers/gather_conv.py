@@ -3,6 +3,7 @@
 A tap is a bilinear sample of the map: a weighted sum of four rows of the map, seen as a table of
 N * H * W rows of C channels. One matrix product of nine such samples with the kernel follows.
 torchvision's `deform_conv2d` is the same sum; on a CPU it takes longer (docs/performance.md).
+deform_conv.py and star_conv.py say when which is taken.
 """
 
 from collections.abc import Iterator

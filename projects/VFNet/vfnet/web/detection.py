@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections import Counter
 from typing import NamedTuple
@@ -75,7 +76,7 @@ def update(
         predictor = detectors.load(request.label)
     except UserError as error:
         # The message may name files of the server.
-        print(f"{request.label}: {error}")
+        print(f"{request.label}: {error}", file=sys.stderr, flush=True)
         return Problem(
             "this detector could not be loaded; the terminal of the page says why. Choose another"
         )

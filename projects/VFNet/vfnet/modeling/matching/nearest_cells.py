@@ -1,5 +1,6 @@
 """The cells of a level that lie nearest the centres of boxes: ATSS's candidates.
 
+Of cells equally near, the first. Of boxes that claim one location: claims.py.
 Naming convention: M = boxes, k = cells wanted of a level.
 """
 

@@ -51,7 +51,10 @@ class ATSS(SquareAnchorDetector):
     def losses(
         self, predictions: HeadOutput, points: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
-        """`loss_cls`, `loss_box` and, where there is that branch, `loss_centerness`."""
+        """`loss_cls`, `loss_box` and, where there is that branch, `loss_centerness`.
+
+        Without a box the latter are 0, with a gradient, and `loss_cls` the background's.
+        """
         location = targets.index % len(points)  # (P,)
         anchors = self._anchors(predictions, points)[location]
         boxes = deltas_to_boxes(flatten_levels(predictions.deltas)[targets.index], anchors)

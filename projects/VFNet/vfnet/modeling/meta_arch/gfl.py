@@ -56,7 +56,10 @@ class GFL(SquareAnchorDetector):
     def losses(
         self, predictions: HeadOutput, points: Tensor, targets: Targets
     ) -> dict[str, Tensor]:
-        """`loss_cls`, `loss_box` and `loss_dfl`."""
+        """`loss_cls`, `loss_box` and `loss_dfl`.
+
+        Without a box the latter are 0, with a gradient, and `loss_cls` the background's.
+        """
         location = targets.index % len(points)  # (P,)
         distributions = flatten_levels(predictions.distributions)[targets.index]  # (P, 4 B)
         boxes = self._boxes(predictions, points, distributions, location)
