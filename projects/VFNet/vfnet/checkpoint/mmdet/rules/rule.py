@@ -21,7 +21,11 @@ def unchanged(values: Tensor) -> Tensor:
 
 
 class Rule(NamedTuple):
-    """Two templates for the names of one kind of parameter, and how its values differ."""
+    """Two templates for the names of one kind of parameter, and how its values differ.
+
+    Of the rules of a table the first that fits a name is the one: a second name of a layer goes
+    below the one that is written back.
+    """
 
     mmdet: str
     ours: str
