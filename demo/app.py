@@ -92,7 +92,10 @@ def run(args: argparse.Namespace) -> None:
                 "(taken, or no address of this machine): choose another --host or --port"
             ) from error
         print(f"The page is at {address} until Ctrl-C ends it", flush=True)
-        page.block_thread()
+        try:
+            page.block_thread()
+        finally:
+            page.close()  # before its folder goes
 
 
 if __name__ == "__main__":

@@ -13,14 +13,16 @@ from vfnet.checkpoint import to_mmdet_state_dict
 from vfnet.model_zoo import get_config
 
 DOG = 16
+# Where the real one lies at its host.
+FOLDERS = ("mmdetection", "v2.0", "vfnet")
 
 
-def write_published(folder):
-    """Write a file with mmdet's names and R-50's shapes, whose name ends in its hash.
+def write_published(host):
+    """Write a file with mmdet's names and R-50's shapes below `host`, a folder; it finds dogs.
 
-    It lies below `folder` where the real one lies at its host. All that it finds are dogs.
+    Its name ends in its hash.
     """
-    folder = folder / "mmdetection" / "v2.0" / "vfnet"
+    folder = host.joinpath(*FOLDERS)
     folder.mkdir(parents=True)
     cfg = get_config("vfnet_R50_1x")
     cfg.MODEL.DEVICE = "cpu"
@@ -33,12 +35,21 @@ def write_published(folder):
     return (folder / "new.pth").rename(folder / f"vfnet_r50_fpn_1x_coco-{digest[:8]}.pth")
 
 
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a line for each."""
+
+    def log_message(self, *_):
+        pass
+
+
 @contextlib.contextmanager
-def served(folder):
-    """The address of a server on localhost of what lies in `folder`."""
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    handler.log_message = lambda *args: None
+def served(published):
+    """The address of a server on localhost of the host whose file this is."""
+    host = published.parents[len(FOLDERS)]
+    handler = partial(QuietHandler, directory=str(host))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+        try:
+            yield f"http://127.0.0.1:{running.server_port}"
+        finally:
+            running.shutdown()

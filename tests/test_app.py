@@ -1,17 +1,14 @@
 """demo/app.py as a command: what it refuses, and that nothing is left when it ends."""
 
 import importlib.util
-import os
-import signal
-import subprocess
 import sys
-import threading
 import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.extras import needs
+from tests.web.running_app import running_app
 from tests.web.tiny_detector import write_tiny_detector
 
 pytestmark = needs("web")
@@ -69,29 +66,13 @@ def test_without_gradio_it_names_the_extra(app, monkeypatch):
 
 
 def test_the_command_serves_this_machine_and_leaves_nothing_behind(trained, tmp_path):
-    (tmp_path / "temporary").mkdir()
-    process = subprocess.Popen(
-        [sys.executable, ROOT / "demo" / "app.py"],
-        cwd=trained,
-        env={**os.environ, "TMPDIR": str(tmp_path / "temporary"), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    watchdog = threading.Timer(SECONDS, process.kill)  # a hang becomes a failure
-    watchdog.start()
-    try:
-        line = next(line for line in process.stdout if "The page is at" in line)
-        address = line.split()[4]
-        assert address.startswith("http://127.0.0.1:")
-        assert b"VFNet" in urllib.request.urlopen(address, timeout=30).read()
-        assert any(
-            path.name.startswith("vfnet_page_") for path in (tmp_path / "temporary").iterdir()
-        )
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate()
-        watchdog.cancel()
-    assert process.returncode == Stopped.STATUS
-    assert not any(
-        path.name.startswith("vfnet_page_") for path in (tmp_path / "temporary").iterdir()
-    )
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    variables, terminal = {"TMPDIR": str(temporary)}, tmp_path / "terminal.txt"
+    with running_app(cwd=trained, terminal=terminal, variables=variables) as app:
+        assert app.address.startswith("http://127.0.0.1:")
+        assert b"VFNet" in urllib.request.urlopen(app.address, timeout=30).read()
+        assert list(temporary.glob("vfnet_page_*"))
+    assert app.process.returncode == Stopped.STATUS
+    assert not list(temporary.glob("vfnet_page_*"))
+    assert terminal.read_text().splitlines()[-1].startswith("error: stopped by SIGTERM")

@@ -1,5 +1,7 @@
 """A GPU gives what the CPU gives, within 1e-3, and trains in half precision. Skipped without one.
 
+Of gradients that is the median parameter's: a ReLU's input beside 0 takes either side.
+
 Networks without DCNv2: on random weights it amplifies rounding a millionfold. Its layer is compared
 alone.
 """
@@ -19,7 +21,7 @@ from lib.models import Subject, Workload
 from lib.runs import Bench
 from lib.variants import CUDA_GRAPHS, agreement
 from tests.compare import relative_difference
-from tests.minis import load_mini, model_input
+from tests.minis import folder_of, load_mini, model_input
 from vfnet.engine import StepTrainer
 from vfnet.layers.deform_conv import DeformConvV1WithOffset, DeformConvWithOffset
 from vfnet.layers.star_conv import StarDeformConv, star_offsets
@@ -29,11 +31,8 @@ from vfnet.modeling.matching.atss import atss_match
 DEVICE = "cuda"
 HALF = [torch.float16, torch.bfloat16]
 VFNETS = ["mini_r50", "mini_x50", "mini_r2_50"]
-FAMILY = [
-    *("mini_atss", "mini_gfl", "mini_gflv2", "mini_fovea", "mini_reppoints"),
-    *("mini_retinanet", "mini_libra_retinanet"),
-]
-IN_THIS_REPOSITORY = ("mini_r50", "mini_atss", "mini_gfl")
+FAMILY = [f"mini_{name}" for name in ("atss", "gfl", "gflv2", "fovea", "reppoints")]
+FAMILY += ["mini_retinanet", "mini_libra_retinanet"]
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -46,23 +45,15 @@ def full_float32(monkeypatch):
 
 
 @pytest.fixture(params=VFNETS)
-def mini(request, repository):
+def mini(request):
     """A small VFNet with the reference's weights, its config and a picture with boxes."""
-    return from_reference(request, repository)
+    return with_record(folder_of(request.param, request), request.param)
 
 
 @pytest.fixture(params=[*VFNETS, *FAMILY])
-def any_mini(request, repository):
+def any_mini(request):
     """The same of each detector."""
-    return from_reference(request, repository)
-
-
-def from_reference(request, repository):
-    name = request.param
-    if name in IN_THIS_REPOSITORY:
-        return with_record(repository / "tests" / "reference", name)
-    folder = request.getfixturevalue("shared") / "reference"
-    return with_record(folder / "family" if name in FAMILY else folder, name)
+    return with_record(folder_of(request.param, request), request.param)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(published):
-    with served(published.parents[3]) as address:
+    with served(published) as address:
         yield address
 
 

@@ -79,6 +79,14 @@ def test_a_schedule_of_another_batch_is_scaled_linearly():
     assert (solver.WARMUP_ITERS, solver.CHECKPOINT_PERIOD) == (1, 1)
 
 
+def test_a_step_that_rounds_to_the_end_is_left_out(tmp_path):
+    large = ("SOLVER.IMS_PER_BATCH", "160", "SOLVER.STEPS", "(60, 89)")
+    cfg, (line,) = in_iterations(tiny_config(tmp_path, *SCALED, *large))
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (4, (3,))
+    assert "MAX_ITER 4, STEPS (3,)" in line
+    assert check_run(cfg, [], "", training=True) == []  # a schedule can be built
+
+
 def test_epochs_are_not_scaled_but_rate_warm_up_and_periods_are():
     solver, test, lines = converted(*SCALED, *EPOCHS)
     assert (solver.MAX_ITER, solver.STEPS, solver.WARMUP_ITERS) == (480, (160, 400), 20)
@@ -155,11 +163,15 @@ def test_steps_that_do_not_rise_are_named_in_their_own_unit(tmp_path, unit, step
     [
         (
             ("SOLVER.EPOCHS", "1", "SOLVER.STEPS", "(0.5, 0.502)"),
-            "got (80, 80) of (0.5, 0.502), which are epochs of 160 iterations",
+            "got (80, 80) iterations, to which (0.5, 0.502) round: leave one out",
+        ),
+        (
+            ("SOLVER.EPOCHS", "1", "SOLVER.STEPS", "(0.002, 0.5)"),
+            "got (0, 80) iterations, to which (0.002, 0.5) round: leave one out",
         ),
         (
             ("SOLVER.REFERENCE_BATCH", "1", "SOLVER.STEPS", "(3, 4)"),
-            "got (2, 2) for batches of 2, of (3, 4) for batches of 1",
+            "got (2, 2) iterations, to which (3, 4) round: leave one out",
         ),
     ],
 )

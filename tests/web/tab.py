@@ -1,5 +1,6 @@
 """The page in a tab of the browser, as its user handles it."""
 
+import contextlib
 import re
 
 from playwright.sync_api import expect
@@ -7,12 +8,16 @@ from playwright.sync_api import expect
 TIMEOUT = 60_000  # milliseconds
 
 
+@contextlib.contextmanager
 def open_tab(browser, address):
     tab = browser.new_page()
-    tab.set_default_timeout(TIMEOUT)
-    tab.goto(address, wait_until="domcontentloaded")
-    wait_for(tab, "Upload a picture")
-    return tab
+    try:
+        tab.set_default_timeout(TIMEOUT)
+        tab.goto(address, wait_until="domcontentloaded")
+        wait_for(tab, "Upload a picture")
+        yield tab
+    finally:
+        tab.close()
 
 
 def wait_for(tab, text):

@@ -64,11 +64,11 @@ def test_a_bad_picture_replaces_what_was_found(detectors, found, tmp_path):
     assert str(tmp_path) not in problem.message
 
 
-def test_weights_that_do_not_load_are_told_without_their_place(tmp_path, pictures, capsys):
+def test_weights_that_do_not_load_are_told_without_their_place(tmp_path, pictures, caplog):
     detectors = Detectors([Source(str(tmp_path / "gone.pth"))], zoo=False)
     problem = update(detectors, Request(pictures[0], *detectors.labels), False, None)
     assert "could not be loaded" in problem.message and "/" not in problem.message
-    assert str(tmp_path) in capsys.readouterr().err
+    assert str(tmp_path) in caplog.text
 
 
 def test_what_nobody_foresaw_is_told_without_its_details(detectors, pictures, monkeypatch, caplog):

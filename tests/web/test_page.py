@@ -44,9 +44,8 @@ def site(weights, count_forwards, tmp_path_factory):
 @pytest.fixture
 def tab(site, browser):
     """The page, opened anew."""
-    tab = open_tab(browser, site.address)
-    yield tab
-    tab.close()
+    with open_tab(browser, site.address) as tab:
+        yield tab
 
 
 def shown(tab):

@@ -7,7 +7,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from tests.compare import assert_same_detections, relative_difference
-from tests.minis import assert_same_gradients, load_mini, model_input
+from tests.minis import assert_same_gradients, folder_of, load_mini, model_input
 from tests.modeling.inference.tta_views import augmented_model, with_tta
 from vfnet.checkpoint import convert_state_dict, to_mmdet_state_dict
 from vfnet.evaluation.oracle import oracle_detections
@@ -30,7 +30,6 @@ LOSSES = {
         "loss_pts_refine": "loss_points_refined",
     },
 }
-IN_THIS_REPOSITORY = ("mini_atss", "mini_gfl")
 # RetinaNet's anchors are no locations, and it has Detectron2's keys.
 of_locations = pytest.mark.parametrize("name", [n for n in LOSSES if "retinanet" not in n])
 
@@ -41,10 +40,8 @@ def name(request):
 
 
 @pytest.fixture
-def folder(name, repository, request):
-    if name in IN_THIS_REPOSITORY:
-        return repository / "tests" / "reference"
-    return request.getfixturevalue("shared") / "reference" / "family"
+def folder(name, request):
+    return folder_of(name, request)
 
 
 @pytest.fixture

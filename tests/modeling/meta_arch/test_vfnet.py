@@ -7,7 +7,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from tests.compare import assert_same_detections, relative_difference
-from tests.minis import assert_same_gradients, load_mini, model_input
+from tests.minis import assert_same_gradients, folder_of, load_mini, model_input
 from vfnet import get_cfg
 from vfnet.checkpoint import convert_state_dict
 from vfnet.errors import UserError
@@ -19,12 +19,9 @@ MINIS = ["mini_r50", "mini_r50_dcn", "mini_x50", "mini_r2_50", "mini_r2_50_dcn",
 
 
 @pytest.fixture(params=MINIS)
-def mini(request, repository):
+def mini(request):
     """A small detector with the reference's weights, and the numbers that it must give."""
-    folder = repository / "tests" / "reference"
-    if request.param != "mini_r50":
-        folder = request.getfixturevalue("shared") / "reference"
-    return load_mini(folder, request.param)
+    return load_mini(folder_of(request.param, request), request.param)
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ def check_schedule_units(cfg: CfgNode) -> None:
     """Check SOLVER.EPOCHS, SOLVER.REFERENCE_BATCH and that STEPS, in whichever unit, rise.
 
     Raises:
-        UserError: one is negative or no number; Detectron2's REFERENCE_WORLD_SIZE scales, too.
+        UserError: one is negative or no number; STEPS do not rise; Detectron2's
+            REFERENCE_WORLD_SIZE scales, too.
     """
     solver = cfg.SOLVER
     if not 0 <= solver.EPOCHS < math.inf:
@@ -65,7 +66,7 @@ def in_iterations(cfg: CfgNode) -> tuple[CfgNode, list[str]]:
         the config itself, where there is nothing to convert, or a copy; a line for each conversion.
 
     Raises:
-        UserError: see `check_schedule_units`; there is nothing to train on.
+        UserError: see `check_schedule_units`, of rounded STEPS too; there is nothing to train on.
     """
     check_schedule_units(cfg)
     is_scaled = cfg.SOLVER.REFERENCE_BATCH not in (0, cfg.SOLVER.IMS_PER_BATCH)
@@ -75,11 +76,12 @@ def in_iterations(cfg: CfgNode) -> tuple[CfgNode, list[str]]:
     frozen = cfg.is_frozen()
     cfg = cfg.clone()
     cfg.defrost()
-    lines = []
+    lines, steps = [], tuple(cfg.SOLVER.STEPS)
     if is_scaled:
         lines.append(_scale_to_batch(cfg))
     if cfg.SOLVER.EPOCHS:
         lines.append(_convert_epochs(cfg))
+    _check_rise(cfg.SOLVER, f" iterations, to which {steps} round: leave one out")
     if frozen:
         cfg.freeze()
     return cfg, lines
@@ -102,9 +104,8 @@ def _scale_to_batch(cfg: CfgNode) -> str:
         cycles = solver.SWA.CYCLES if solver.SWA.ENABLED else 1
         is_whole = cycles > 0 and solver.MAX_ITER % cycles == 0
         changed["MAX_ITER"] = solver.MAX_ITER = fewer(solver.MAX_ITER, cycles if is_whole else 1)
-        steps = tuple(solver.STEPS)
-        changed["STEPS"] = solver.STEPS = tuple(map(fewer, steps))
-        _check_rise(solver, f" for batches of {batch}, of {steps} for batches of {reference}")
+        steps = map(fewer, solver.STEPS)
+        changed["STEPS"] = solver.STEPS = tuple(s for s in steps if s < solver.MAX_ITER)
     for node, key in (
         (solver, "WARMUP_ITERS"),
         (cfg.TEST, "EVAL_PERIOD"),
@@ -127,10 +128,8 @@ def _convert_epochs(cfg: CfgNode) -> str:
     epochs, solver.EPOCHS = solver.EPOCHS, 0.0
     solver.MAX_ITER = max(round(epochs * epoch), 1)
     if _has_steps(solver):
-        in_epochs = tuple(solver.STEPS)
-        steps = (round(step * epoch) for step in in_epochs)
+        steps = (round(step * epoch) for step in solver.STEPS)
         solver.STEPS = tuple(step for step in steps if step < solver.MAX_ITER)
-        _check_rise(solver, f" of {in_epochs}, which are epochs of {epoch} iterations")
     return (
         f"SOLVER.EPOCHS {epochs:g}: an epoch is {epoch} iterations ({images} images), so MAX_ITER "
         f"{solver.MAX_ITER}, STEPS {solver.STEPS}; these stay iterations: WARMUP_ITERS "
@@ -140,7 +139,7 @@ def _convert_epochs(cfg: CfgNode) -> str:
 
 
 def _check_rise(solver: CfgNode, origin: str = "") -> None:
-    """Check SOLVER.STEPS; `origin` says what they were converted from, which may round away."""
+    """Check SOLVER.STEPS; `origin` says what they were before they were converted to iterations."""
     steps = tuple(solver.STEPS)
     if _has_steps(solver) and any(later <= step for step, later in pairwise((0, *steps))):
         raise UserError(f"SOLVER.STEPS has to rise, from above 0; got {steps}{origin}")

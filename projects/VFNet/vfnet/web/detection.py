@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections import Counter
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from ..inspection.star import Stars, check_star_model, find_stars
 from ..inspection.star_points import draw_star_points
 from ..predictor import Predictor
 from ..slicing import Slicing
-from ..utils.text import printable
+from ..utils.text import one_line, printable
 from ..visualization import draw_boxes
 from .detectors import LOWEST_SCORE, Detectors
 from .uploads import Upload, read_upload
@@ -76,7 +75,7 @@ def update(
         predictor = detectors.load(request.label)
     except UserError as error:
         # The message may name files of the server.
-        print(f"{request.label}: {error}", file=sys.stderr, flush=True)
+        logger.error("%s", one_line(f"{request.label}: {error}"))
         return Problem(
             "this detector could not be loaded; the terminal of the page says why. Choose another"
         )

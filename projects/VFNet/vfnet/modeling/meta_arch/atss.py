@@ -53,7 +53,7 @@ class ATSS(SquareAnchorDetector):
     ) -> dict[str, Tensor]:
         """`loss_cls`, `loss_box` and, where there is that branch, `loss_centerness`.
 
-        Without a box the latter are 0, with a gradient, and `loss_cls` the background's.
+        Without a box all but `loss_cls`, the background's, are 0 with a gradient.
         """
         location = targets.index % len(points)  # (P,)
         anchors = self._anchors(predictions, points)[location]

@@ -82,7 +82,7 @@ class FoveaBox(LocationDetector):
     ) -> dict[str, Tensor]:
         """`loss_cls` and `loss_box`, smooth L1 of the distances' logarithms.
 
-        Without a box `loss_box` is 0, with a gradient, and `loss_cls` the background's.
+        Without a box all but `loss_cls`, the background's, are 0 with a gradient.
         """
         location, image = targets.index % len(points), targets.index // len(points)  # (P,)
         points, edges = points[location], self._edges(predictions, points)[location]

@@ -58,7 +58,7 @@ class GFL(SquareAnchorDetector):
     ) -> dict[str, Tensor]:
         """`loss_cls`, `loss_box` and `loss_dfl`.
 
-        Without a box the latter are 0, with a gradient, and `loss_cls` the background's.
+        Without a box all but `loss_cls`, the background's, are 0 with a gradient.
         """
         location = targets.index % len(points)  # (P,)
         distributions = flatten_levels(predictions.distributions)[targets.index]  # (P, 4 B)

@@ -88,7 +88,7 @@ class RepPoints(LocationDetector):
     ) -> dict[str, Tensor]:
         """`loss_cls`, `loss_points_init` and `loss_points_refined`.
 
-        Without a box the latter are 0, with a gradient, and `loss_cls` the background's.
+        Without a box all but `loss_cls`, the background's, are 0 with a gradient.
         """
         assert targets.initial is not None
         units = self.location_strides(predictions) * self.base_scale  # (R, 1)

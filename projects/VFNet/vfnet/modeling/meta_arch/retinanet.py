@@ -129,7 +129,7 @@ class QualityRetinaNet(CandidateDetector, RetinaNet):
     def losses(self, predictions: Any, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Compare predictions at `anchors` (A, 4) with targets -> `loss_cls`, `loss_box_reg`.
 
-        Without a box `loss_box_reg` is 0, with a gradient, and `loss_cls` the background's.
+        Without a box all but `loss_cls`, the background's, are 0 with a gradient.
         """
         logits, deltas = self._flatten(predictions)
         own_anchors, own_deltas = anchors[targets.index % len(anchors)], deltas[targets.index]

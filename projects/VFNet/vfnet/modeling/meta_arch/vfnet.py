@@ -45,7 +45,7 @@ class VFNet(SquareAnchorDetector):
     ) -> dict[str, Tensor]:
         """`loss_cls`, `loss_box_init` and, where boxes are refined, `loss_box_refined`.
 
-        Without a box the latter are 0, with a gradient, and `loss_cls` the background's.
+        Without a box all but `loss_cls`, the background's, are 0 with a gradient.
         """
         positive_points = points[targets.index % len(points)]  # (P, 2)
 
