@@ -141,6 +141,19 @@ def test_a_long_legend_is_below_its_curves_and_within_the_picture():
     assert heights[20] > heights[1] + 9 * 9  # ten rows of two in 9 points
 
 
+@pytest.mark.parametrize("largest", [1.0, 1e4, 1e9])
+def test_a_label_beside_long_numbers_is_within_the_picture(largest):
+    def draw(axes):
+        axes.plot([0, largest])
+        axes.ticklabel_format(style="plain")
+        axes.set_ylabel("rate")
+
+    svg = draw_svg(draw, 0)
+    # It stands upright, centred: its letters end some points to the left of its base line.
+    (x,) = re.findall(r'<text [^>]*x="(\S+)"[^>]*rotate\(-90[^>]*>rate<', svg)
+    assert float(x) > 8
+
+
 def test_names_are_text(run):
     page = Page(write_page(run))
     for name in (*NASTY, run.name, "beware of <b>bold</b>"):

@@ -15,8 +15,8 @@ from ..inspection.run_figure import PANEL_INCHES
 # A colour that nothing is drawn in: it stands for the colour of the page's text.
 _TEXT = "#010203"
 # Left, bottom, width and height of the axes, which leave room for a title of two lines.
-_PLACE = (0.11, 0.12, 0.87, 0.76)
-# Below the lowest line, in inches.
+_PLACE = (0.13, 0.12, 0.85, 0.76)
+# Beyond what is drawn, in inches.
 _MARGIN = 0.05
 _STYLE = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), _TEXT),
@@ -35,12 +35,14 @@ def draw_svg(draw: Callable[[Axes], None], number: int) -> str:
         with warnings.catch_warnings():
             # Of glyphs that its own font lacks: the browser has others.
             warnings.simplefilter("ignore")
-            # As far down as the legend goes; the width, and with it the size of letters, is one.
-            bottom = min(0.0, figure.get_tightbbox().y0 - _MARGIN)
+            # As far down as the legend goes, and to the left where an axis has long numbers; else the
+            # width, and with it the size of letters, is one.
+            drawn = figure.get_tightbbox()
+            left, bottom = (min(0.0, edge - _MARGIN) for edge in (drawn.x0, drawn.y0))
             figure.savefig(
                 stream,
                 format="svg",
-                bbox_inches=Bbox.from_extents(0, bottom, width, height),
+                bbox_inches=Bbox.from_extents(left, bottom, width, height),
                 transparent=True,
                 metadata={"Date": None},
             )
