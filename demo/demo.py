@@ -125,9 +125,12 @@ def run(args: argparse.Namespace) -> bool:
         )
     elif args.resume and not journal.exists():
         print(f"{printable(str(journal))} is not there: from the beginning")
+    most, full = None if args.max_detections else predictor.most_detections, 0
     with progress(count_pictures(files), "pictures") as shown:
 
         def report(name: str, instances: Instances) -> None:
+            nonlocal full
+            full += len(instances) == most
             shown.step(f"{name}: {len(instances)} detections")
 
         def skip(name: str, error: UserError) -> None:
@@ -140,6 +143,11 @@ def run(args: argparse.Namespace) -> bool:
             resume=args.resume,
             skip=skip,
             report=report,
+        )
+    if full:
+        print(
+            f"Of {full} there are {most} detections, the most that TEST.DETECTIONS_PER_IMAGE "
+            "allows: they may hold more objects"
         )
     print(f"{done.written} pictures, all detections: {printable(str(args.output / RECORDS_NAME))}")
     if done.interrupted:

@@ -76,6 +76,24 @@ def test_nothing_above_the_threshold_leaves_the_picture_as_it_is(demo, model, pi
     assert np.abs(drawn.astype(int) - given).max() <= 1
 
 
+@pytest.mark.parametrize(
+    "more, text",
+    [
+        (("--opts", "TEST.DETECTIONS_PER_IMAGE", 3), "Of 2 there are 3 detections, the most"),
+        (("--max-detections", 3), ""),
+        ((), ""),
+    ],
+)
+def test_as_many_as_the_config_allows_are_told(demo, model, pictures, tmp_path, capsys, more, text):
+    weights = ("MODEL.WEIGHTS", model / "model.pth")
+    more = (*more, *weights) if "--opts" in more else (*more, "--opts", *weights)
+    options = ("--confidence-threshold", 0.1, *more)
+    files = [pictures / "a.png", pictures / "b.jpg"]
+    predict(demo, model, files, tmp_path / "out", *options)
+    out = capsys.readouterr().out
+    assert text in out and ("the most that" in out) == bool(text)
+
+
 def test_names_come_from_the_json_where_the_config_has_none(demo, model, pictures, tmp_path):
     categories = [{"id": 10 * i, "name": name} for i, name in enumerate("xyz", start=1)]
     images = [{"id": 1, "file_name": "a.png", "width": WIDTH, "height": HEIGHT}]

@@ -1,27 +1,15 @@
-"""tools/export.py and demo/onnx_predict.py: the real commands, and what the first refuses."""
+"""tools/export.py: what it refuses. What it writes: tests/export and tests/demo."""
 
 import importlib.util
-import subprocess
 import sys
 from types import ModuleType
 
 import pytest
-from detectron2.data.detection_utils import read_image
 
 from tests.engine.tiny import CONFIG
 from tests.engine.tiny_libra import CONFIG as LIBRA
-from tests.export.detectors import saved_detector, write_pictures
-from tests.extras import needs
+from tests.export.detectors import saved_detector
 from vfnet.errors import UserError
-from vfnet.predictor import build_predictor
-
-# As where only onnxruntime, Pillow and numpy are installed: importing the others fails.
-WITHOUT_TORCH = """
-import runpy, sys
-sys.modules.update(dict.fromkeys(("torch", "torchvision", "detectron2", "vfnet", "cv2", "onnx")))
-sys.argv.pop(0)
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 @pytest.fixture
@@ -59,40 +47,6 @@ def test_two_stages_are_refused_before_their_weights_are_read(run, tmp_path):
     with pytest.raises(UserError, match="got GeneralizedRCNN.*choose a config"):
         run(LIBRA, "--opts", "MODEL.WEIGHTS", "nowhere.pth")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.extra
-def test_a_file_proves_itself_and_predicts_without_torch(repository, tmp_path):
-    needs("export")
-    cfg, _ = saved_detector("vfnet", tmp_path, two_levels=True, TOPK_CANDIDATES_TEST=50)
-    (tmp_path / "blocks.yaml").write_text(cfg.dump())
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    (picture,) = write_pictures(pictures, (60, 80))
-    command = [sys.executable, "tools/export.py", "--config-file", tmp_path / "blocks.yaml"]
-    command += ["--format", "onnx", "--size", "96x128", "--output", tmp_path / "out"]
-    done = subprocess.run(
-        [*command, "--check", pictures], cwd=repository, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "On 1 pictures it agrees with torch: boxes to " in done.stdout
-    files = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert files == ["blocks.json", "blocks.onnx"]
-
-    expected = build_predictor(cfg)(read_image(picture, "BGR"))["instances"]
-    assert len(expected) > 3
-    program = [repository / "demo" / "onnx_predict.py", tmp_path / "out" / "blocks.onnx"]
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *program, picture], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines] == [
-        cfg.MODEL.VFNET.CLASS_NAMES[kind] for kind in expected.pred_classes
-    ]
-    for line, score, box in zip(lines, expected.scores, expected.pred_boxes.tensor):
-        assert float(line[1]) == pytest.approx(score.item(), abs=2e-3)
-        assert [float(x) for x in line[3:]] == pytest.approx(box.tolist(), abs=0.11)
 
 
 def test_a_missing_package_is_said_before_the_detector_is_exported(run, tmp_path, monkeypatch):

@@ -107,6 +107,8 @@ def find_config(weights: str | os.PathLike | None) -> str:
     name = os.fspath(weights)
     if name.startswith("vfnet://"):
         return model_zoo.get_config_file(name.removeprefix("vfnet://"))
+    if "://" not in name and not Path(name).is_file():
+        raise UserError(f"expected weights, but {name} is not there")
     beside = Path(name).with_name("config.yaml")
     if "://" in name or not beside.is_file():
         raise UserError(

@@ -50,7 +50,8 @@ class Predictor:
         predictor = Predictor("vfnet://vfnet_R50_1x", confidence_threshold=0.3)
         instances = predictor("picture.jpg")["instances"]
 
-    `class_names`: the name of each class, by its id.
+    `class_names`: the name of each class, by its id; `most_detections`: of a picture, by the config
+    or the exported file, None: no limit.
     """
 
     class_names: list[str]
@@ -58,7 +59,7 @@ class Predictor:
     _config_hash: str
     _slicing: Slicing | None
     _nms_threshold: float | None
-    _most_detections: int | None
+    most_detections: int | None
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class Predictor:
             cfg.TEST.DETECTIONS_PER_IMAGE = most
         self.class_names, self._config = class_names(cfg), cfg
         self._slicing, self._nms_threshold = slicing_of(cfg), detector_node(cfg).NMS_THRESH_TEST
-        self._most_detections = max(cfg.TEST.DETECTIONS_PER_IMAGE, 0) or None
+        self.most_detections = max(cfg.TEST.DETECTIONS_PER_IMAGE, 0) or None
         predictor = build_predictor(cfg)
         self._model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = predictor.model
         self._resize, self._input_format = predictor.aug, predictor.input_format
@@ -142,7 +143,7 @@ class Predictor:
         if most is not None and max_detections is not None and max_detections > most:
             print(f"{file} was exported with {most} detections a picture: it gives no more")
         self._slicing, self._nms_threshold = None, exported.description.iou_threshold
-        self._most_detections = most
+        self.most_detections = most
         self._resize, self._input_format = exported.resize, exported.description.input_format
 
     def with_slicing(self, slicing: Slicing | None) -> Predictor:
@@ -155,7 +156,7 @@ class Predictor:
         self._slicing = None if slicing is None else slicing.with_threshold(self._nms_threshold)
         self._sliced: SlicedDetector | None = None
         if self._slicing is not None:
-            most = self._selection.max_detections or self._most_detections
+            most = self._selection.max_detections or self.most_detections
             self._sliced = SlicedDetector(self._predict_whole, self._slicing, self.batch_size, most)
 
     def __call__(

@@ -18,7 +18,7 @@ from .utils.files import write_aside
 _DIAGONALS_PER_LINE, _DIAGONALS_PER_TEXT = 260, 52
 _THINNEST, _SMALLEST_TEXT = 1, 9
 # The longer side of a box by the widest line around it.
-_SIDES_PER_LINE = 10
+_SIDES_PER_LINE = 24
 # The most of a picture that labels may cover, before their letters become smaller.
 _LABEL_SHARE = 0.15
 # Hues of the first classes, chosen to differ at a glance; then golden steps around the circle.

@@ -35,8 +35,8 @@ def draw_svg(draw: Callable[[Axes], None], number: int) -> str:
         with warnings.catch_warnings():
             # Of glyphs that its own font lacks: the browser has others.
             warnings.simplefilter("ignore")
-            # As far down as the legend goes, and to the left where an axis has long numbers; else the
-            # width, and with it the size of letters, is one.
+            # As far down as the legend goes, and to the left where an axis has long numbers; else
+            # the width, and with it the size of letters, is one.
             drawn = figure.get_tightbbox()
             left, bottom = (min(0.0, edge - _MARGIN) for edge in (drawn.x0, drawn.y0))
             figure.savefig(

@@ -14,6 +14,7 @@ from detectron2.data.datasets import load_coco_json
 
 from ...config import DEFAULT_NUM_CLASSES, detector_key, detector_node
 from ...errors import UserError
+from ...utils.quiet import silent_logs
 from ..checks.coco_json import check_coco_content
 from ..checks.datasets import is_there
 from ..checks.report import name_first
@@ -253,8 +254,10 @@ def _load(entry: CocoFormatEntry) -> list[dict[str, Any]]:
     That leaves out every box whose mask it cannot use. Masks play no part here, so it is given a
     copy of the file without them.
     """
-    with _written(_content(entry), entry.json_file) as copy:
-        return load_coco_json(copy, entry.image_root, entry.name)
+    with _written(_content(entry), entry.json_file) as copy, silent_logs():  # it names the copy
+        records = load_coco_json(copy, entry.image_root, entry.name)
+    logger.info(f"{entry.name}: {len(records)} pictures of {entry.json_file}")
+    return records
 
 
 def _content(entry: CocoFormatEntry) -> dict[str, Any]:
