@@ -17,8 +17,10 @@ from .utils.files import write_aside
 # Diagonals of a picture per pixel of a line, and per pixel of a letter's height; the least of both.
 _DIAGONALS_PER_LINE, _DIAGONALS_PER_TEXT = 260, 52
 _THINNEST, _SMALLEST_TEXT = 1, 9
-# The longer side of a box by the widest line around it.
-_SIDES_PER_LINE = 24
+# The longer side of a box by the widest line around it, and by the highest letter, which is not
+# smaller than what can be read.
+_SIDES_PER_LINE, _SIDES_PER_TEXT = 24, 4
+_READABLE_TEXT = 12
 # The most of a picture that labels may cover, before their letters become smaller.
 _LABEL_SHARE = 0.15
 # Hues of the first classes, chosen to differ at a glance; then golden steps around the circle.
@@ -56,7 +58,8 @@ def choose_style(width: int, height: int, boxes: np.ndarray | None = None) -> St
     text = math.hypot(width, height) / _DIAGONALS_PER_TEXT
     if boxes is not None and len(boxes):
         side = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
-        line, text = min(line, side / _SIDES_PER_LINE), min(text, side)
+        line = min(line, side / _SIDES_PER_LINE)
+        text = min(text, max(_READABLE_TEXT, side / _SIDES_PER_TEXT))
     line, text = max(_THINNEST, round(line)), max(_SMALLEST_TEXT, round(text))
     return Style(line, text, max(1, round(text / 7)))
 
