@@ -139,7 +139,7 @@ def main() -> None:
 def report(written: Exported, pictures: int, int8: bool) -> None:
     """Print what was found out about a file."""
     if written.agreement is not None:
-        boxes, scores, _ = written.agreement
+        boxes, scores = written.agreement[:2]
         print(
             f"On {pictures} pictures it agrees{' before int8' * int8} with torch: boxes to "
             f"{boxes:.1g} px, scores to {scores:.1g}"

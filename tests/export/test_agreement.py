@@ -7,7 +7,7 @@ from detectron2.structures import Boxes, Instances
 
 from tests.export.detectors import tiny_graph, write_pictures
 from vfnet.errors import UserError
-from vfnet.export.agreement import check_pictures, compare
+from vfnet.export.agreement import Agreement, check_pictures, compare
 from vfnet.export.exported import ExportedDetector
 from vfnet.export.selection import SelectionRule
 from vfnet.export.write import ExportOptions, describe
@@ -31,7 +31,7 @@ FIRST, SECOND = (0, 0, 10, 10, 0.9, 1), (50, 50, 90, 90, 0.9, 1)
 
 def test_equal_scores_may_change_places():
     agreement = compare(detections(FIRST, SECOND), detections(SECOND, FIRST), RULE)
-    assert agreement == (0.0, 0.0, 0)
+    assert agreement == Agreement(compared=2)
     assert agreement.holds
 
 
@@ -49,7 +49,7 @@ def test_another_class_is_no_pair_and_a_lonely_detection_is_missing():
     other_class = (*FIRST[:5], 0)
     assert compare(detections(other_class), detections(FIRST), RULE).missing == 2
     assert compare(detections(), detections(FIRST), RULE).missing == 1
-    assert compare(detections(), detections(), RULE).holds
+    assert compare(detections(), detections(), RULE) == Agreement(compared=0)
 
 
 @pytest.mark.parametrize("place", [0, 4])
@@ -69,7 +69,7 @@ def test_what_is_no_number_has_no_pair(place):
 )
 def test_what_rounding_decides_is_not_missing(alone, others):
     agreement = compare(detections(*others, alone), detections(*others), RULE)
-    assert agreement == (0.0, 0.0, 0)
+    assert agreement == Agreement(compared=len(others))
 
 
 def fake_file(graph, cfg, shift):

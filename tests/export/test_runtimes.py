@@ -115,6 +115,16 @@ def test_a_raw_file_agrees_with_torch_and_does_not_detect(tmp_path):
         exported([{"image": pixels((64, 96))[0]}])
 
 
+def test_pictures_on_which_nothing_is_found_prove_nothing(tmp_path):
+    keys = {"two_levels": True, "backbone": "TwoConvolutions", "SCORE_THRESH_TEST": 1.0}
+    cfg, _ = saved_detector("atss", tmp_path, **keys)
+    pictures = write_pictures(tmp_path, (60, 90))
+    options = ExportOptions("onnx", size=(96, 130))
+    with pytest.raises(UserError, match="nothing was compared .* on the 1 pictures"):
+        export_detector(cfg, "atss", tmp_path / "out", options, pictures)
+    assert not list(tmp_path.glob("out/*"))
+
+
 def test_a_file_that_its_runtime_does_not_load_is_an_error(tmp_path):
     cfg, _ = saved_detector("atss", tmp_path, two_levels=True)
     path = export_detector(cfg, "atss", tmp_path, ExportOptions("onnx", size=(64, 96))).path

@@ -28,12 +28,14 @@ class Agreement(NamedTuple):
     """The largest distances found.
 
     boxes: in pixels of the resized picture. scores: of boxes that belong together. missing:
-    detections that one side alone has, though no threshold decided so by rounding.
+    detections that one side alone has, though no threshold decided so by rounding. compared: pairs
+    of detections, or all locations.
     """
 
     boxes: float = 0.0
     scores: float = 0.0
     missing: int = 0
+    compared: int = 0
 
     @property
     def holds(self) -> bool:
@@ -42,11 +44,12 @@ class Agreement(NamedTuple):
         return close and not self.missing
 
     def worst(self, other: Agreement) -> Agreement:
-        """The larger of both, in each."""
+        """The larger of both, in each; all that was compared."""
         return Agreement(
             max(self.boxes, other.boxes),
             max(self.scores, other.scores),
             max(self.missing, other.missing),
+            self.compared + other.compared,
         )
 
 
@@ -123,7 +126,7 @@ def compare(found: Instances, expected: Instances, rule: SelectionRule) -> Agree
         # Farther apart than this they are no pair, but two detections without a partner.
         if distance[i, j] > 100:
             break
-        agreement = agreement.worst(Agreement(boxes[i, j].item(), scores[i, j].item()))
+        agreement = agreement.worst(Agreement(boxes[i, j].item(), scores[i, j].item(), 0, 1))
         distance[i], distance[:, j] = float("inf"), float("inf")
         left[0][i], left[1][j] = 0, 0
     by_rounding = _decided_by_rounding(found, expected, rule)
@@ -147,4 +150,4 @@ def _compare_raw(outputs: dict[str, np.ndarray], scores: Tensor, boxes: Tensor) 
         name: (torch.from_numpy(outputs[name]) - expected).abs().max().item()
         for name, expected in (("scores", scores), ("boxes", boxes))
     }
-    return Agreement(**by)
+    return Agreement(**by, compared=boxes.shape[-2])

@@ -95,6 +95,12 @@ def export_detector(
         agreement = scores = None
         if pictures:
             agreement = check_pictures(load_exported(file), graph, pictures)
+            if not agreement.compared and not dataset:
+                raise UserError(
+                    f"nothing was compared and nothing written: on the {len(pictures)} pictures to "
+                    "check neither the file nor the detector finds anything; give pictures with "
+                    "objects, or a lower SCORE_THRESH_TEST"
+                )
             proof = {"pictures": len(pictures), **agreement._asdict()}
             description = description._replace(checked=proof)
         if calibration:
