@@ -91,11 +91,11 @@ def run(args: argparse.Namespace) -> None:
                 f"{args.host}, port {args.port or '7860 and the next 99'} cannot be served "
                 "(taken, or no address of this machine): choose another --host or --port"
             ) from error
-        print(f"The page is at {address} until Ctrl-C ends it", flush=True)
         try:
+            print(f"The page is at {address} until Ctrl-C ends it", flush=True)
             page.block_thread()
         finally:
-            page.close()  # before its folder goes
+            page.close(verbose=False)  # before its folder goes
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from vfnet.data.file_names import is_video
 from vfnet.data.sources import find_files
 from vfnet.data.video import video_size
 from vfnet.errors import UserError
+from vfnet.export.exported import is_exported
 from vfnet.prediction_run import (
     JOURNAL_NAME,
     RECORDS_NAME,
@@ -102,6 +103,18 @@ def count_pictures(files: Sequence[Path]) -> int:
     return sum(numbers) if all(numbers) else 0
 
 
+def tell_full(args: argparse.Namespace, predictor: Predictor) -> None:
+    """Say where there may be more objects than a picture's detections."""
+    if args.max_detections or not predictor.times_full:
+        return
+    exported = args.weights is not None and is_exported(args.weights)
+    how = "export it anew with a larger" if exported else "--max-detections, or"
+    print(
+        f"Of {predictor.times_full} pictures or slices there are {predictor.most_detections} "
+        f"detections, the most that are given: for more, {how} TEST.DETECTIONS_PER_IMAGE"
+    )
+
+
 def run(args: argparse.Namespace) -> bool:
     """Predict on all inputs; return whether the run was interrupted.
 
@@ -125,12 +138,9 @@ def run(args: argparse.Namespace) -> bool:
         )
     elif args.resume and not journal.exists():
         print(f"{printable(str(journal))} is not there: from the beginning")
-    most, full = None if args.max_detections else predictor.most_detections, 0
     with progress(count_pictures(files), "pictures") as shown:
 
         def report(name: str, instances: Instances) -> None:
-            nonlocal full
-            full += len(instances) == most
             shown.step(f"{name}: {len(instances)} detections")
 
         def skip(name: str, error: UserError) -> None:
@@ -144,11 +154,7 @@ def run(args: argparse.Namespace) -> bool:
             skip=skip,
             report=report,
         )
-    if full:
-        print(
-            f"Of {full} there are {most} detections, the most that TEST.DETECTIONS_PER_IMAGE "
-            "allows: they may hold more objects"
-        )
+    tell_full(args, predictor)
     print(f"{done.written} pictures, all detections: {printable(str(args.output / RECORDS_NAME))}")
     if done.interrupted:
         print("Interrupted: the same command with --resume goes on", file=sys.stderr)

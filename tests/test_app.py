@@ -18,7 +18,6 @@ from vfnet.processes.signals import Stopped  # noqa: E402
 from vfnet.web.detectors import Source  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = 150
 
 
 @pytest.fixture

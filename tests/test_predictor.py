@@ -240,6 +240,8 @@ def test_settings_that_cannot_be_are_named(cfg, given, message):
         (None, None, "got neither"),
         ("mmdet://somewhere.pth", None, "expected a config for mmdet://somewhere.pth"),
         ("vfnet://no_such", None, "no_such"),
+        ("no_such.pth", None, "a file of weights, but no_such.pth is not there.*vfnet://NAME"),
+        ("tests", None, "a file of weights, but tests is a folder"),
         ("detector.onnx", "config.yaml", "leave the config out"),
     ],
 )

@@ -79,7 +79,14 @@ def test_nothing_above_the_threshold_leaves_the_picture_as_it_is(demo, model, pi
 @pytest.mark.parametrize(
     "more, text",
     [
-        (("--opts", "TEST.DETECTIONS_PER_IMAGE", 3), "Of 2 there are 3 detections, the most"),
+        (
+            ("--opts", "TEST.DETECTIONS_PER_IMAGE", 3),
+            "Of 2 pictures or slices there are 3 detections, the most that",
+        ),
+        (
+            ("--classes", 0, "--opts", "TEST.DETECTIONS_PER_IMAGE", 3),
+            "for more, --max-detections, or TEST.DETECTIONS_PER_IMAGE",
+        ),
         (("--max-detections", 3), ""),
         ((), ""),
     ],

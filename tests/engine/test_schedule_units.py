@@ -163,15 +163,15 @@ def test_steps_that_do_not_rise_are_named_in_their_own_unit(tmp_path, unit, step
     [
         (
             ("SOLVER.EPOCHS", "1", "SOLVER.STEPS", "(0.5, 0.502)"),
-            "got (80, 80) iterations, to which (0.5, 0.502) round: leave one out",
+            "got (80, 80) iterations, to which (0.5, 0.502) epochs round: leave one out",
         ),
         (
             ("SOLVER.EPOCHS", "1", "SOLVER.STEPS", "(0.002, 0.5)"),
-            "got (0, 80) iterations, to which (0.002, 0.5) round: leave one out",
+            "got (0, 80) iterations, to which (0.002, 0.5) epochs round: leave one out",
         ),
         (
             ("SOLVER.REFERENCE_BATCH", "1", "SOLVER.STEPS", "(3, 4)"),
-            "got (2, 2) iterations, to which (3, 4) round: leave one out",
+            "got (2, 2) iterations, to which (3, 4) for REFERENCE_BATCH 1 round: leave one out",
         ),
     ],
 )

@@ -108,7 +108,10 @@ def find_config(weights: str | os.PathLike | None) -> str:
     if name.startswith("vfnet://"):
         return model_zoo.get_config_file(name.removeprefix("vfnet://"))
     if "://" not in name and not Path(name).is_file():
-        raise UserError(f"expected weights, but {name} is not there")
+        what = "is a folder" if Path(name).is_dir() else "is not there"
+        raise UserError(
+            f"expected a file of weights, but {name} {what}; published ones are vfnet://NAME"
+        )
     beside = Path(name).with_name("config.yaml")
     if "://" in name or not beside.is_file():
         raise UserError(

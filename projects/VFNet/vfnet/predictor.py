@@ -51,7 +51,8 @@ class Predictor:
         instances = predictor("picture.jpg")["instances"]
 
     `class_names`: the name of each class, by its id; `most_detections`: of a picture, by the config
-    or the exported file, None: no limit.
+    or the exported file, None: no limit; `times_full`: how often so many were found, of whatever
+    classes, in a picture or slice, which may hold more.
     """
 
     class_names: list[str]
@@ -96,6 +97,7 @@ class Predictor:
         """
         _check_numbers(confidence_threshold, max_detections, batch_size)
         self.batch_size = batch_size
+        self.times_full = 0
         if weights is not None and is_exported(weights):
             if config is not None or overrides:
                 raise UserError(f"{weights} brings its own settings: leave the config out")
@@ -233,7 +235,9 @@ class Predictor:
     def predict(self, images: Iterable[np.ndarray]) -> list[dict[str, Instances]]:
         """Detect objects in images (H, W, 3) uint8, BGR, as they come; results in their order."""
         if self._sliced is not None:
-            return [self._sliced(image) for image in images]
+            results = [self._sliced(image) for image in images]
+            self.times_full += sum(len(r["instances"]) == self.most_detections for r in results)
+            return results
         return self._predict_whole(images)
 
     @torch.no_grad()
@@ -266,6 +270,7 @@ class Predictor:
     ) -> Iterator[tuple[int, dict[str, Instances]]]:
         outputs = self._model([item for _, item in batch]) if batch else []
         for (number, _), output in zip(batch, outputs):
+            self.times_full += len(output["instances"]) == self.most_detections
             yield number, {"instances": self._selection.of(output["instances"].to("cpu"))}
 
 

@@ -17,8 +17,8 @@ from .utils.files import write_aside
 # Diagonals of a picture per pixel of a line, and per pixel of a letter's height; the least of both.
 _DIAGONALS_PER_LINE, _DIAGONALS_PER_TEXT = 260, 52
 _THINNEST, _SMALLEST_TEXT = 1, 9
-# The longer side of a box by the widest line around it, and by the highest letter, which is not
-# smaller than what can be read.
+# The longer side of a box by the widest line around it, and by the highest letter, which is as high
+# as the box where that is needed to be read.
 _SIDES_PER_LINE, _SIDES_PER_TEXT = 24, 4
 _READABLE_TEXT = 12
 # The most of a picture that labels may cover, before their letters become smaller.
@@ -59,7 +59,7 @@ def choose_style(width: int, height: int, boxes: np.ndarray | None = None) -> St
     if boxes is not None and len(boxes):
         side = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
         line = min(line, side / _SIDES_PER_LINE)
-        text = min(text, max(_READABLE_TEXT, side / _SIDES_PER_TEXT))
+        text = min(text, max(min(side, _READABLE_TEXT), side / _SIDES_PER_TEXT))
     line, text = max(_THINNEST, round(line)), max(_SMALLEST_TEXT, round(text))
     return Style(line, text, max(1, round(text / 7)))
 

@@ -76,7 +76,8 @@ def in_iterations(cfg: CfgNode) -> tuple[CfgNode, list[str]]:
     frozen = cfg.is_frozen()
     cfg = cfg.clone()
     cfg.defrost()
-    lines, steps = [], tuple(cfg.SOLVER.STEPS)
+    unit = "epochs" if cfg.SOLVER.EPOCHS else f"for REFERENCE_BATCH {cfg.SOLVER.REFERENCE_BATCH}"
+    lines, steps = [], f"{tuple(cfg.SOLVER.STEPS)} {unit}"
     if is_scaled:
         lines.append(_scale_to_batch(cfg))
     if cfg.SOLVER.EPOCHS:
@@ -104,8 +105,9 @@ def _scale_to_batch(cfg: CfgNode) -> str:
         cycles = solver.SWA.CYCLES if solver.SWA.ENABLED else 1
         is_whole = cycles > 0 and solver.MAX_ITER % cycles == 0
         changed["MAX_ITER"] = solver.MAX_ITER = fewer(solver.MAX_ITER, cycles if is_whole else 1)
+        # None that rounds to the end, which is no step; of later ones Detectron2 warns.
         steps = map(fewer, solver.STEPS)
-        changed["STEPS"] = solver.STEPS = tuple(s for s in steps if s < solver.MAX_ITER)
+        changed["STEPS"] = solver.STEPS = tuple(s for s in steps if s != solver.MAX_ITER)
     for node, key in (
         (solver, "WARMUP_ITERS"),
         (cfg.TEST, "EVAL_PERIOD"),

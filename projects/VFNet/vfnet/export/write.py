@@ -14,7 +14,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.file_io import PathManager
 
 from .. import __version__
-from ..config import detector_node, inference_precision
+from ..config import detector_key, detector_node, inference_precision
 from ..errors import UserError
 from ..loading import build_predictor, class_names
 from ..utils.extras import import_extra
@@ -95,14 +95,17 @@ def export_detector(
         agreement = scores = None
         if pictures:
             agreement = check_pictures(load_exported(file), graph, pictures)
-            if not agreement.compared and not dataset:
+            if not agreement.compared and dataset:
+                agreement = None  # AP is compared
+            elif not agreement.compared:
                 raise UserError(
                     f"nothing was compared and nothing written: on the {len(pictures)} pictures to "
                     "check neither the file nor the detector finds anything; give pictures with "
-                    "objects, or a lower SCORE_THRESH_TEST"
+                    f"objects, or a lower {detector_key(cfg)}.SCORE_THRESH_TEST"
                 )
-            proof = {"pictures": len(pictures), **agreement._asdict()}
-            description = description._replace(checked=proof)
+            if agreement is not None:
+                proof = {"pictures": len(pictures), **agreement._asdict()}
+                description = description._replace(checked=proof)
         if calibration:
             description = description._replace(precision="int8")
             file = _to_int8(file, calibration)

@@ -275,7 +275,7 @@ def _places(entry: CocoFormatEntry, content: dict[str, Any]) -> dict[str, str]:
 
 @contextmanager
 def _written(content: dict[str, Any], json_file: str) -> Iterator[str]:
-    """A file with this content, called as `json_file` is: the name stands in log lines."""
+    """A file with this content, called as `json_file` is: Detectron2 knows COCO's minival by it."""
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, os.path.basename(json_file))
         with open(copy, "w", encoding="ascii") as file:
