@@ -56,5 +56,5 @@ def test_what_is_not_offered_is_not_loaded(detectors, weights):
 
 
 def test_own_weights_that_do_not_load_show_at_the_start(tmp_path):
-    with pytest.raises(UserError, match="config.yaml is not there"):
+    with pytest.raises(UserError, match="a.pth is not there"):
         Detectors([Source(str(tmp_path / "a.pth"))], zoo=False).load_own()
