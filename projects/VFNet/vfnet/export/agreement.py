@@ -53,6 +53,19 @@ class Agreement(NamedTuple):
         )
 
 
+class Candidates(NamedTuple):
+    """Scores (R, K) and boxes (R, 4) of all locations of a picture, of the detector in torch."""
+
+    scores: Tensor
+    boxes: Tensor
+
+    def hold(self, found: Instances) -> Tensor:
+        """Whether a location has each of the detections (F,), but for rounding."""
+        boxes = (found.pred_boxes.tensor[:, None] - self.boxes).abs().amax(dim=2)  # (F, R)
+        scores = (found.scores[:, None] - self.scores.T[found.pred_classes]).abs()
+        return ((boxes <= BOX_TOLERANCE) & (scores <= SCORE_TOLERANCE)).any(dim=1)
+
+
 def check_pictures(
     exported: ExportedDetector, graph: DetectorGraph, files: Iterable[str]
 ) -> Agreement:
@@ -93,7 +106,12 @@ def compare_on(exported: ExportedDetector, graph: DetectorGraph, image: Tensor) 
         return _compare_raw(outputs, scores, boxes)
     (found,) = exported([{"image": image}])
     expected = detect_padded(graph.detector, image, images.shape[2:])
-    return compare(found["instances"], expected, graph.rule)
+    agreement = compare(found["instances"], expected, graph.rule)
+    if agreement.holds:
+        return agreement
+    raw = DetectorGraph(graph.detector, rgb=graph.rgb, raw=True)
+    scores, boxes = raw(torch.from_numpy(images), torch.from_numpy(sizes))
+    return compare(found["instances"], expected, graph.rule, Candidates(scores[0], boxes[0]))
 
 
 def detect_padded(detector: CandidateDetector, image: Tensor, canvas: tuple[int, ...]) -> Instances:
@@ -108,11 +126,17 @@ def detect_padded(detector: CandidateDetector, image: Tensor, canvas: tuple[int,
     return instances
 
 
-def compare(found: Instances, expected: Instances, rule: SelectionRule) -> Agreement:
+def compare(
+    found: Instances,
+    expected: Instances,
+    rule: SelectionRule,
+    candidates: Candidates | None = None,
+) -> Agreement:
     """Pair detections of the same picture, nearest first, and compare the pairs.
 
     A detection may have no partner where rounding decides: its score is that of the threshold or of
-    the last place, or it overlaps another one of its class by what suppression allows.
+    the last place, or it overlaps another one of its class by what suppression allows. Or, which
+    the torch detector's `candidates` tell, another one stands in its place: see `_in_place_of`.
     """
     # Not torch.cdist, which passes over NaN.
     boxes = (found.pred_boxes.tensor[:, None] - expected.pred_boxes.tensor).abs().amax(dim=2)
@@ -120,7 +144,11 @@ def compare(found: Instances, expected: Instances, rule: SelectionRule) -> Agree
     distance = torch.maximum(boxes / BOX_TOLERANCE, scores / SCORE_TOLERANCE)
     distance[found.pred_classes[:, None] != expected.pred_classes] = float("inf")
     distance[distance.isnan()] = float("inf")  # what is no number is no pair
-    agreement, left = Agreement(), (torch.ones(len(found)), torch.ones(len(expected)))
+    agreement = Agreement()
+    left = [torch.ones(len(side), dtype=torch.bool) for side in (found, expected)]
+    if candidates is not None:
+        left = [~mask for mask in _in_place_of(found, expected, distance <= 1, rule, candidates)]
+        distance[~left[0]], distance[:, ~left[1]] = float("inf"), float("inf")
     for _ in range(min(distance.shape)):
         i, j = divmod(int(distance.argmin()), distance.shape[1])
         # Farther apart than this they are no pair, but two detections without a partner.
@@ -128,10 +156,33 @@ def compare(found: Instances, expected: Instances, rule: SelectionRule) -> Agree
             break
         agreement = agreement.worst(Agreement(boxes[i, j].item(), scores[i, j].item(), 0, 1))
         distance[i], distance[:, j] = float("inf"), float("inf")
-        left[0][i], left[1][j] = 0, 0
-    by_rounding = _decided_by_rounding(found, expected, rule)
-    alone = torch.cat(left).bool() & ~by_rounding
+        left[0][i], left[1][j] = False, False
+    alone = torch.cat(left) & ~_decided_by_rounding(found, expected, rule)
     return agreement._replace(missing=int(alone.sum()))
+
+
+def _in_place_of(
+    found: Instances,
+    expected: Instances,
+    pairs: Tensor,
+    rule: SelectionRule,
+    candidates: Candidates,
+) -> tuple[Tensor, Tensor]:
+    """Which detections stand where the other side has another one, chosen by rounding.
+
+    Of two candidates that suppress each other, with scores that rounding tells apart, one side has
+    the one, and one the other; what these suppress may differ then, too. `pairs` (F, E): those that
+    are the same -> of F, of E.
+    """
+    alone = ~pairs.any(dim=1) & candidates.hold(found), ~pairs.any(dim=0)
+    overlap = pairwise_iou(found.pred_boxes, expected.pred_boxes) > rule.iou_threshold
+    rivals = overlap & (found.pred_classes[:, None] == expected.pred_classes)
+    rivals &= alone[0][:, None] & alone[1]
+    ties = rivals & ((found.scores[:, None] - expected.scores).abs() <= SCORE_TOLERANCE)
+    of_found, of_expected = ties.any(dim=1), ties.any(dim=0)
+    of_found |= (rivals & of_expected).any(dim=1)
+    of_expected |= (rivals & of_found[:, None]).any(dim=0)
+    return of_found, of_expected
 
 
 def _decided_by_rounding(found: Instances, expected: Instances, rule: SelectionRule) -> Tensor:
