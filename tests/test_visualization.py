@@ -106,7 +106,7 @@ def test_small_boxes_in_a_large_picture_are_not_hidden():
     style = choose_style(4000, 3000, boxes)
     assert style.line == 1 and style.text == 12
     assert choose_style(4000, 3000, boxes * 50) == choose_style(4000, 3000)
-    # A hundred blood cells of 110 px are no mesh of lines.
     assert choose_style(4000, 3000, boxes / 12 * 8).text == 9
+    # Hundreds of blood cells of 110 px are no mesh of lines.
     style = choose_style(2560, 1920, boxes / 12 * 110)
     assert style.line == 5 and style.text == 28

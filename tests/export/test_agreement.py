@@ -87,10 +87,10 @@ def test_of_two_that_suppress_each_other_rounding_chooses():
     found, expected = detections(ONE, SECOND), detections(OTHER, SECOND)
     assert not compare(found, expected, RULE).holds
     known = candidates_of(ONE, OTHER, SECOND)
-    assert compare(found, expected, RULE, known) == Agreement(compared=1)
+    assert compare(found, expected, RULE, known) == Agreement(compared=2)
     # And what only one of them suppresses.
     found, known = detections(ONE, SECOND, THIRD), candidates_of(ONE, OTHER, SECOND, THIRD)
-    assert compare(found, expected, RULE, known) == Agreement(compared=1)
+    assert compare(found, expected, RULE, known) == Agreement(compared=3)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from vfnet.export.description import description_path, read_description, write_d
 from vfnet.export.graph import selection_rule
 from vfnet.export.padding import pad_together
 from vfnet.export.program import export_program
+from vfnet.export.score import Scores
 from vfnet.export.write import ExportOptions, export_detector
 
 pytestmark = needs("export")
@@ -115,7 +116,7 @@ def test_a_raw_file_agrees_with_torch_and_does_not_detect(tmp_path):
         exported([{"image": pixels((64, 96))[0]}])
 
 
-def test_pictures_on_which_nothing_is_found_prove_nothing(tmp_path):
+def test_pictures_on_which_nothing_is_found_prove_nothing(tmp_path, monkeypatch):
     keys = {"two_levels": True, "backbone": "TwoConvolutions", "SCORE_THRESH_TEST": 1.0}
     cfg, _ = saved_detector("atss", tmp_path, **keys)
     pictures = write_pictures(tmp_path, (60, 90))
@@ -123,6 +124,11 @@ def test_pictures_on_which_nothing_is_found_prove_nothing(tmp_path):
     with pytest.raises(UserError, match="nothing was compared .* on the 1 pictures"):
         export_detector(cfg, "atss", tmp_path / "out", options, pictures)
     assert not list(tmp_path.glob("out/*"))
+    # Of a data set AP says the rest.
+    monkeypatch.setattr("vfnet.export.write.compare_scores", lambda *_: Scores("shapes", 9.0, 9.0))
+    written = export_detector(cfg, "atss", tmp_path / "out", options, pictures, dataset="shapes")
+    assert written.agreement is None and written.scores.torch == 9.0
+    assert load_exported(written.path).description.checked is None
 
 
 def test_a_file_that_its_runtime_does_not_load_is_an_error(tmp_path):

@@ -28,8 +28,8 @@ class Agreement(NamedTuple):
     """The largest distances found.
 
     boxes: in pixels of the resized picture. scores: of boxes that belong together. missing:
-    detections that one side alone has, though no threshold decided so by rounding. compared: pairs
-    of detections, or all locations.
+    detections that one side alone has, though no threshold decided so by rounding. compared:
+    detections of the file that the other side has too, or all locations.
     """
 
     boxes: float = 0.0
@@ -148,6 +148,7 @@ def compare(
     left = [torch.ones(len(side), dtype=torch.bool) for side in (found, expected)]
     if candidates is not None:
         left = [~mask for mask in _in_place_of(found, expected, distance <= 1, rule, candidates)]
+        agreement = Agreement(compared=int((~left[0]).sum()))  # with candidates
         distance[~left[0]], distance[:, ~left[1]] = float("inf"), float("inf")
     for _ in range(min(distance.shape)):
         i, j = divmod(int(distance.argmin()), distance.shape[1])

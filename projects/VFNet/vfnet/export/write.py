@@ -78,8 +78,8 @@ def export_detector(
 
     Raises:
         UserError: the config's detector has no such graph, its weights do not load, a package is
-            missing, the file differs from the detector or loses too much, or one of another format
-            has its place.
+            missing, the file differs from the detector or loses too much, nothing is found on the
+            pictures to compare, or a file of another format has its place.
     """
     _check_place(folder / f"{name}{'_int8' * bool(calibration)}{SUFFIXES[options.format]}")
     graph = build_graph(cfg, options.raw)
@@ -95,17 +95,17 @@ def export_detector(
         agreement = scores = None
         if pictures:
             agreement = check_pictures(load_exported(file), graph, pictures)
-            if not agreement.compared and dataset:
-                agreement = None  # AP is compared
-            elif not agreement.compared:
+            if agreement.compared:
+                proof = {"pictures": len(pictures), **agreement._asdict()}
+                description = description._replace(checked=proof)
+            elif dataset:
+                agreement = None  # AP alone is compared
+            else:
                 raise UserError(
                     f"nothing was compared and nothing written: on the {len(pictures)} pictures to "
                     "check neither the file nor the detector finds anything; give pictures with "
                     f"objects, or a lower {detector_key(cfg)}.SCORE_THRESH_TEST"
                 )
-            if agreement is not None:
-                proof = {"pictures": len(pictures), **agreement._asdict()}
-                description = description._replace(checked=proof)
         if calibration:
             description = description._replace(precision="int8")
             file = _to_int8(file, calibration)
