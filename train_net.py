@@ -57,6 +57,7 @@ from vfnet.run_page.commands import start_command
 from vfnet.run_page.log import describe_start
 from vfnet.utils.comm import check_on_all_processes, on_main_process
 from vfnet.utils.files import writing
+from vfnet.utils.precision import avoid_amx
 
 
 def parse_args(argv: list[str]) -> argparse.Namespace:
@@ -137,6 +138,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     if training:
         cfg, said = in_iterations(cfg)
         said += make_deterministic(cfg, resuming=bool(last))
+        if cfg.SOLVER.AMP.ENABLED:
+            avoid_amx()
     cfg.freeze()
     found = [line for line in check_on_all_processes(check) or [] if line]
     with writing(os.path.join(cfg.OUTPUT_DIR, "config.yaml")):

@@ -9,6 +9,11 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from vfnet.utils.precision import avoid_amx
+
+# As the command does: before any test convolves.
+avoid_amx()
+
 # What these properties of a test (`record_property`) say is printed at the end of `make soak`.
 FIGURE = "figure"
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -69,14 +69,18 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step():
         def __init__(self):
             super().__init__()
             self.weight = nn.Parameter(torch.zeros(()))
+            self.bias = nn.Parameter(torch.zeros(()))
+            self.scale = nn.Parameter(torch.ones(()))
 
         def forward(self, batch):
-            return {"loss": self.weight.sqrt()}
+            return {"loss": self.scale * (self.weight.sqrt() + self.bias.sqrt() + 1)}
 
     model = Root()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     trainer = StepTrainer(model, [[{"file_name": "b.jpg"}]], optimizer)
-    with EventStorage(), pytest.raises(NonFiniteLossError, match=r"a gradient .*images: b\.jpg"):
+    trainer.iter = 0
+    expected = r"iteration 0: gradient of bias and of 1 more \(process 0; images: b\.jpg\)"
+    with EventStorage(), pytest.raises(NonFiniteLossError, match=expected):
         trainer.run_step()
     assert model.weight.item() == 0
 

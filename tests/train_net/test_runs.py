@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import pytest
 import torch
@@ -40,6 +41,15 @@ def test_a_run_publishes_its_class_names(train_net, monkeypatch, tmp_path):
     train_net.setup(train_net.parse_args(["--config-file", str(CONFIG), "--eval-only", *words]))
     for name in ("bare", "far_away"):
         assert MetadataCatalog.get(name).thing_classes == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_training_in_mixed_precision_avoids_amx(train_net, monkeypatch, tmp_path, enabled):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")  # set for all tests
+    words = ["SOLVER.AMP.ENABLED", str(enabled), "SOLVER.AMP.PRECISION", "bfloat16"]
+    words += ["OUTPUT_DIR", str(tmp_path)]
+    train_net.setup(train_net.parse_args(["--config-file", str(CONFIG), *words]))
+    assert os.environ.get("ONEDNN_MAX_CPU_ISA") == ("AVX512_CORE_BF16" if enabled else None)
 
 
 def test_a_run_writes_its_config_its_metrics_and_its_checkpoints(six_iterations):

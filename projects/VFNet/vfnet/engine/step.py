@@ -90,7 +90,8 @@ class StepTrainer(SimpleTrainer):
             )
         self.after_backward()
         scalars["data_time"] = torch.full((), data_time, device=self.device_type)
-        everyone = check_finite(losses, self._largest_gradient(), batch, self.iter, scalars)
+        largest = self._largest_gradient()
+        everyone = check_finite(losses, largest, batch, self.iter, scalars, self.model)
         self._write_scalars(everyone, list(losses))
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
@@ -129,9 +130,9 @@ class StepTrainer(SimpleTrainer):
         if self.grad_scaler.is_enabled():
             # Infinite gradients are how it finds its scale: it leaves such a step out by itself.
             return torch.zeros((), device=self.device_type)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        # Measures, and clips nothing.
-        return nn.utils.clip_grad_norm_(parameters, max_norm=float("inf"), norm_type=float("inf"))
+        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        return nn.utils.get_total_norm(gradients, norm_type=float("inf"))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state to continue from: optimizer, iteration, seed and gradient scale."""
@@ -179,6 +180,7 @@ def check_finite(
     batch: list[dict[str, Any]],
     iteration: int,
     others: Mapping[str, torch.Tensor] | None = None,
+    model: nn.Module | None = None,
 ) -> list[dict[str, float]]:
     """Raise on every process when a loss or a gradient of any process is infinite or NaN.
 
@@ -192,12 +194,14 @@ def check_finite(
         batch: what this process computed the losses from.
         iteration: counted from 0.
         others: scalars that come along and may have any value.
+        model: whose gradients they are, for the message.
 
     Returns:
         losses and others of each process, by rank.
 
     Raises:
-        NonFiniteLossError: names the losses and the images of the processes they come from.
+        NonFiniteLossError: names the losses, or where these are finite the gradients, and the
+            images of the processes they come from.
     """
     scalars = {**losses, **(others or {})}
     tensors = (*scalars.values(), largest_gradient)
@@ -210,8 +214,9 @@ def check_finite(
     if not any(bad_losses) and all(math.isfinite(gradient) for *_, gradient in rows):
         return everyone
     images = comm.all_gather(", ".join(_image_name(record) for record in batch))
+    gradients = _gradients_not_finite(model)
     reports = [
-        f"{', '.join(found) or 'a gradient'} (process {rank}; images: {names})"
+        f"{', '.join(found) or gradients} (process {rank}; images: {names})"
         for rank, (found, names) in enumerate(zip(bad_losses, images))
         if found or not any(bad_losses)
     ]
@@ -220,6 +225,16 @@ def check_finite(
         "by this step and no checkpoint was written; look at these images and their boxes, lower "
         "SOLVER.BASE_LR, or enable SOLVER.CLIP_GRADIENTS"
     )
+
+
+def _gradients_not_finite(model: nn.Module | None) -> str:
+    """Such as "gradient of head.weight and of 3 more": first where the backward pass was first."""
+    parameters = [] if model is None else getattr(model, "module", model).named_parameters()
+    names = [n for n, p in parameters if p.grad is not None and not p.grad.isfinite().all()]
+    if not names:
+        return "a gradient"
+    more = f" and of {len(names) - 1} more" if len(names) > 1 else ""
+    return f"gradient of {names[-1]}{more}"
 
 
 def _image_name(record: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """What a network computes in where its layers allow it: a name of the config to autocast's type."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -31,6 +32,17 @@ def without_autocast(device_type: str) -> AbstractContextManager:
     if torch.compiler.is_exporting():
         return nullcontext()
     return torch.autocast(device_type, enabled=False)
+
+
+def avoid_amx() -> None:
+    """Let oneDNN train in bfloat16 with AVX-512 where this process would with AMX.
+
+    oneDNN's kernels for AMX multiply what lies beside a matrix by zero where its inner dimension,
+    such as the classes of a gradient, is no multiple of 32: a NaN there becomes one of the result
+    (oneDNN's issue 5717; torch 2.14 has an oneDNN that it holds for). To be called before the first
+    convolution, which reads the variable; what the user has set stays.
+    """
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 
 def slow_precision(key: str, name: str, device_type: str) -> str:
