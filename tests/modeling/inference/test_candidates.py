@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -6,6 +8,7 @@ from vfnet.errors import UserError
 from vfnet.modeling.box_coding import distances_to_boxes
 from vfnet.modeling.inference import candidates
 from vfnet.modeling.inference.candidates import (
+    NonFiniteDetectionsError,
     best_locations,
     best_of_groups,
     best_pairs,
@@ -129,14 +132,16 @@ def test_an_image_without_candidates_has_none():
     assert one.boxes.tolist() == [[3, 3, 5, 5]]
 
 
-def test_boxes_that_are_not_finite_raise():
-    with pytest.raises(FloatingPointError, match="NaN"):
+@pytest.mark.parametrize("rule", ["pair", "location"])
+@pytest.mark.parametrize("score, side", [(1.0, math.nan), (1.0, math.inf), (math.nan, 4.0)])
+def test_what_is_not_finite_raises_instead_of_being_left_out(rule, score, side):
+    with pytest.raises(NonFiniteDetectionsError, match="scores or boxes .* not finite"):
         choose_candidates(
-            torch.ones(1, 1),
-            torch.full((1, 4), float("nan")),
-            torch.zeros(1, dtype=torch.int64),
+            torch.tensor([[0.9, 0.1], [0.2, score]]),
+            torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, side]]),
+            torch.zeros(2, dtype=torch.int64),
             [(8, 8)],
-            build_candidate_rule("pair", 0.5, 10, prefix="MODEL.X"),
+            build_candidate_rule(rule, 0.5, 10, prefix="MODEL.X"),
         )
 
 

@@ -14,6 +14,10 @@ from ...errors import UserError
 FEW = 10_000  # values that are sorted sooner than split
 
 
+class NonFiniteDetectionsError(UserError, FloatingPointError):
+    """A score or a box of a candidate is infinite or NaN."""
+
+
 class Candidates(NamedTuple):
     """What suppression chooses from: C (box, class) pairs of one image.
 
@@ -41,11 +45,11 @@ def best_pairs(
 
     Args:
         scores, groups: as in `CandidateRule`.
-        score_threshold: a candidate's score lies above it.
+        score_threshold: a candidate's score lies above it, or is NaN, which must not be lost.
         topk: pairs kept of a group at most.
         factor: (R,), such as centerness: what a candidate's score is multiplied by, once chosen.
     """
-    location, label = (scores > score_threshold).nonzero(as_tuple=True)
+    location, label = (~(scores <= score_threshold)).nonzero(as_tuple=True)
     score = scores[location, label]
     kept = best_of_groups(score, groups[location], topk)
     return _with_factor(location[kept], label[kept], score[kept], factor)
@@ -65,7 +69,7 @@ def best_locations(
     """
     best = scores.amax(dim=1)
     kept = best_of_groups(best if factor is None else best * factor, groups, topk)
-    place, label = (scores[kept] > score_threshold).nonzero(as_tuple=True)
+    place, label = (~(scores[kept] <= score_threshold)).nonzero(as_tuple=True)
     location = kept[place]
     return _with_factor(location, label, scores[location, label], factor)
 
@@ -123,6 +127,9 @@ def choose_candidates(
         box_limits: (y, x) in pixels that the boxes of each image are clipped to, such as its
             height and width before padding.
         factor: (N R,), see `best_pairs`.
+
+    Raises:
+        NonFiniteDetectionsError: see there.
     """
     n, device = len(box_limits), scores.device
     first_groups = torch.arange(n, device=device) * (levels.max() + 1)
@@ -131,9 +138,10 @@ def choose_candidates(
 
     # shape[0] and shapes_to_tensor: an exported model takes other sizes, too.
     image, boxes = location // levels.shape[0], boxes[location]
-    if not boxes.isfinite().all():
-        raise FloatingPointError(
-            "the boxes of candidates are not finite: the weights hold NaN or infinite numbers"
+    if not (boxes.isfinite().all() & scores.isfinite().all()):
+        raise NonFiniteDetectionsError(
+            "scores or boxes of candidates are not finite: expected finite weights, and a "
+            "precision in which no layer overflows; set PRECISION_TEST of the detector to float32"
         )
     # Clipped before suppression, as the reference does: what overlaps outside the image must not
     # decide.
