@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from tests.engine.command import run_python
+from tests.command import run_python
 from tests.engine.tiny import tiny_config
 from tests.engine.tiny_family import CONFIGS
 from tests.train_net.runs import assert_equal

@@ -1,10 +1,10 @@
 """demo/shapes.py: trains, draws and plots, or ends where a part fails."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from PIL import Image
+
+from tests.command import run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_the_demo_of_the_shapes_ends_with_weights_and_two_pictures(tmp_path):
     output = tmp_path / "shapes"
     overrides = "SOLVER.MAX_ITER 2 SOLVER.STEPS () SOLVER.IMS_PER_BATCH 2 DATALOADER.NUM_WORKERS 0"
-    command = [sys.executable, "demo/shapes.py", "--output", str(output), *overrides.split()]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    command = ("demo/shapes.py", "--output", output, *overrides.split())
+    result = run_python(*command, cwd=ROOT, timeout=300)
     assert result.returncode == 0, result.stderr
     for name in ("shapes.png", "training.png", "model_final.pth", "config.yaml"):
         assert (output / name).is_file()
@@ -24,8 +24,7 @@ def test_the_demo_of_the_shapes_ends_with_weights_and_two_pictures(tmp_path):
 
 
 def test_the_demo_of_the_shapes_ends_where_its_training_fails(tmp_path):
-    command = [sys.executable, "demo/shapes.py", "--output", str(tmp_path), "SOLVER.NO_SUCH", "1"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    result = run_python("demo/shapes.py", "--output", tmp_path, "SOLVER.NO_SUCH", 1, cwd=ROOT)
     assert result.returncode == 1
     assert "NO_SUCH does not exist" in result.stderr
     assert not (tmp_path / "shapes.png").exists()

@@ -1,16 +1,14 @@
 """README's one command: the demo with published weights, here random ones served from localhost."""
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.command import run_python
 from tests.published_weights import served, write_published
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,20 +43,10 @@ def run(server, tmp_path):
         configs.symlink_to(ROOT / "configs")
 
     def command(file, *more):
-        words = [sys.executable, ROOT / "tests" / "localhost_weights.py", server, file]
         script, *arguments = shlex.split(COMMAND)
-        environment = {
-            **os.environ,
-            "FVCORE_CACHE": str(tmp_path / "cache"),
-            "OMP_NUM_THREADS": "1",
-        }
-        return subprocess.run(
-            [*map(str, words), str(ROOT / script), *arguments, *more],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+        words = (ROOT / "tests" / "localhost_weights.py", server, file, ROOT / script)
+        variables = {"FVCORE_CACHE": str(tmp_path / "cache")}
+        return run_python(*words, *arguments, *more, cwd=tmp_path, variables=variables)
 
     return command
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.command import run_python
+from tests.command import run_python
 from tests.engine.tiny import CONFIG
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,7 +21,7 @@ def warnings_of(done):
 
 @pytest.mark.parametrize("script", ["demo/demo.py", *OTHER_TOOLS])
 def test_a_command_starts_without_a_warning(script):
-    assert warnings_of(run_python(ROOT / script, "--help")) == []
+    assert warnings_of(run_python(ROOT / script, "--help", fresh=True)) == []
 
 
 @pytest.mark.only_soak
@@ -30,6 +30,7 @@ def test_two_processes_with_loader_workers_run_without_a_warning(tmp_path):
         *(ROOT / "train_net.py", "--config-file", CONFIG, "--num-gpus", 2),
         *("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 1, "DATALOADER.NUM_WORKERS", 1),
         *("DATASETS.TEST", "('shapes_val',)", "INPUT.MIN_SIZE_TEST", 32),
+        fresh=True,
     )
     assert warnings_of(done) == []
     assert "copypaste" in done.stdout  # it came to the evaluation
@@ -37,5 +38,5 @@ def test_two_processes_with_loader_workers_run_without_a_warning(tmp_path):
 
 def test_importing_the_package_leaves_a_programs_own_filters():
     program = "import warnings; warnings.simplefilter('error'); before = warnings.filters[:]; "
-    done = run_python("-c", program + "import vfnet; assert warnings.filters == before")
+    done = run_python("-c", program + "import vfnet; assert warnings.filters == before", fresh=True)
     assert warnings_of(done) == []

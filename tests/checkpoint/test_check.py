@@ -2,12 +2,11 @@
 
 import copy
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
 
+from tests.command import run_python
 from vfnet.checkpoint import VFNetCheckpointer, write_safetensors
 from vfnet.errors import UserError
 
@@ -93,6 +92,6 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 VFNetCheckpointer(model).check(sys.argv[1])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    command = [sys.executable, "-c", code, str(tmp_path / f"large.{suffix}")]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert int(output.split()[-1]) < 100 << 10  # KiB; the tensor has 400 MiB
+    done = run_python("-c", code, tmp_path / f"large.{suffix}", fresh=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 100 << 10  # KiB; the tensor has 400 MiB

@@ -1,14 +1,14 @@
 """Small files that ask for hours or gigabytes end in a UserError, quickly and small."""
 
 import pickle
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+
+from tests.command import run_python
 
 # Each way to read a file, with ten seconds of processor time for all of them together and 1 GiB of
 # memory beyond what importing takes.
@@ -40,8 +40,7 @@ print("MiB", peak >> 10)
 def all_refused(paths, monkeypatch):
     """Read files in every way in one process with limits; expect to have them refused by name."""
     monkeypatch.setenv("FVCORE_CACHE", str(paths[0].parent / "cache"))
-    command = [sys.executable, "-c", READ, *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = run_python("-c", READ, *paths)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith("refused")]
     expected = [(way, path) for path in paths for way in ("load", "check", "mmdet")]

@@ -14,6 +14,7 @@ import torch
 from detectron2.modeling import build_model
 from PIL import Image
 
+from tests.command import run_python
 from tests.engine.tiny_libra import CONFIG as LIBRA
 from tests.engine.tiny_retinanet import CONFIG as RETINANET
 from vfnet.engine import load_config
@@ -24,8 +25,8 @@ from .commands import HEIGHT, NAMES, ROOT, WIDTH, arguments, predict
 def test_command_writes_pictures_and_one_json(model, pictures, tmp_path):
     output = tmp_path / "out"
     inputs = [pictures / "a.png", pictures / "b.jpg"]
-    command = [sys.executable, "demo/demo.py", *arguments(model, inputs, output)]
-    subprocess.run(command, cwd=ROOT, check=True)
+    done = run_python("demo/demo.py", *arguments(model, inputs, output), cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
     assert sorted(p.name for p in output.iterdir()) == ["a.png", "b.jpg", "predictions.json"]
     records = json.loads((output / "predictions.json").read_text())
@@ -139,8 +140,7 @@ def test_broken_files_are_left_out_and_named_and_the_exit_status_is_1(model, pic
     os.mkfifo(pictures / "e.png")
     output = tmp_path / "o"
     weights = ("--weights", model / "model.pth", "--input", pictures, "--output", output)
-    command = [sys.executable, "demo/demo.py", *map(str, weights)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    result = run_python("demo/demo.py", *weights, cwd=ROOT)
     assert result.returncode == 1
     *_, b, c, d, last = result.stderr.splitlines()
     assert last == "error: 3 files could not be read and were left out, named above"

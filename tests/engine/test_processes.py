@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.command import run_python
 from vfnet.engine import Trainer
 
-from .command import run_python
 from .tiny import tiny_config
 from .tiny_family import CONFIGS
 

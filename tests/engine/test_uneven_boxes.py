@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from .command import run_python
+from tests.command import run_python
 
 
 @pytest.mark.only_soak

@@ -10,7 +10,7 @@ import torch
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from pycocotools.coco import COCO
 
-from tests.engine.command import run_python
+from tests.command import run_python
 from tests.engine.tiny import CONFIG, picture, tiny_config, train_on
 from tests.evaluation.coco_files import IMAGE_IDS, detections, own_config, write_coco
 from vfnet.engine import Trainer, check_run

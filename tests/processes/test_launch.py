@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.command import run_python
+from tests.command import run_python
 from vfnet.processes import launch
 
 

@@ -2,12 +2,11 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 
 import pytest
 
 from lib.models import build_batch
+from tests.command import run_python
 from vfnet.errors import UserError
 
 INFERENCE = [
@@ -113,8 +112,7 @@ def test_other_ways_stand_beside_the_plain_one(tool, arguments, tmp_path, capsys
 
 @pytest.mark.parametrize("script", ["tools/benchmark.py", "benchmarks/planes.py"])
 def test_what_scripts_share_is_found_from_any_folder(script, repository, tmp_path):
-    command = [sys.executable, str(repository / script), "--help"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run_python(repository / script, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "--repeats" in done.stdout
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +12,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from tests.command import run_python
 from vfnet.engine import load_config
 from vfnet.errors import UserError
 
@@ -129,8 +129,8 @@ def test_command_draws_given_results_beside_the_ground_truth(repository, tmp_pat
     results = write_results(tmp_path / "results.json", [(0, 0, [5.0, 5.0, 140.0, 120.0], 0.9)])
     output = tmp_path / "sheet.png"
     command = ["tools/draw_predictions.py", "--config-file", CONFIG, "--predictions", results]
-    command = [sys.executable, *command, "--count", "3", "--output", str(output)]
-    subprocess.run(command, cwd=repository, check=True)
+    done = run_python(*command, "--count", 3, "--output", output, cwd=repository)
+    assert done.returncode == 0, done.stderr
     sheet = np.asarray(Image.open(output))
     # Three pairs: two in the first row, one in the second.
     assert sheet.shape[1] == 4 * CELL

@@ -3,13 +3,13 @@
 import importlib.util
 import json
 import math
-import subprocess
 import sys
 
 import pytest
 import torch
 from detectron2.modeling import build_model
 
+from tests.command import run_python
 from tests.engine.tiny import CONFIG, tiny_config
 from tests.engine.tiny_retinanet import CONFIG as RETINANET
 from tests.engine.tiny_retinanet import retinanet_config
@@ -59,22 +59,23 @@ def test_command_prints_the_table_and_writes_the_same_numbers(tool, repository, 
     torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
     output = tmp_path / "new" / "table.json"
     command = [
-        *(sys.executable, "tools/oracle.py", "--config-file", CONFIG, "--num-images", "3"),
+        *("tools/oracle.py", "--config-file", CONFIG, "--num-images", "3"),
         *("--output", output, "--opts", "MODEL.WEIGHTS", tmp_path / "model.pth"),
         *("DATASETS.TEST", "('shapes_val',)"),
     ]
-    printed = subprocess.run(
-        [str(part) for part in command], cwd=repository, check=True, capture_output=True, text=True
-    ).stdout
+    done = run_python(*command, cwd=repository)
+    assert done.returncode == 0, done.stderr
     content = json.loads(output.read_text())
     assert (content["dataset"], content["num_images"]) == ("shapes_val", 3)
-    assert printed.startswith(f"3 images of shapes_val, {tmp_path / 'model.pth'}\n\n| row | AP |")
+    assert done.stdout.startswith(
+        f"3 images of shapes_val, {tmp_path / 'model.pth'}\n\n| row | AP |"
+    )
     rows = {
         kind: {name: row[name] for name in ("AP", "AP50", "AP75")}
         for kind, row in content["rows"].items()
     }
     assert list(rows) == list(KINDS)
-    assert tool.table(rows) in printed
+    assert tool.table(rows) in done.stdout
     # A random model scores everything below the threshold: what is replaced is all that is found.
     assert rows["plain"]["AP"] == rows["gt_bbox"]["AP"] == 0
     assert rows["gt_cls_iou"] == rows["gt_cls_iou_only"]

@@ -1,13 +1,11 @@
 import json
-import os
 import runpy
-import subprocess
-import sys
 from xml.sax.saxutils import escape
 
 import pytest
 from PIL import Image
 
+from tests.command import run_python
 from vfnet.errors import UserError
 
 
@@ -61,15 +59,9 @@ def test_an_error_is_one_line_and_overwrites_nothing(repository, tmp_path):
     output = tmp_path / "all.json"
     output.write_text("old")
     (tmp_path / "a.xml").write_text("<annotation>")
-    tool = str(repository / "tools" / "voc_to_coco.py")
-    package = str(repository / "projects" / "VFNet")
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    result = subprocess.run(
-        [sys.executable, tool, "--annotations", tmp_path, "--images", tmp_path, "--output", output],
-        env={**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-    )
+    tool = repository / "tools" / "voc_to_coco.py"
+    folders = ("--annotations", tmp_path, "--images", tmp_path)
+    result = run_python(tool, *folders, "--output", output)
     assert result.returncode == 1 and output.read_text() == "old"
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ") and "a.xml is not whole xml" in line

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.engine.command import run_python
+from tests.command import run_python
 from tests.engine.tiny import CONFIG
 from tests.train_net.runs import EVERYTHING_RANDOM, snapshot
 

@@ -48,6 +48,8 @@ def test_training_in_mixed_precision_avoids_amx(train_net, monkeypatch, tmp_path
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")  # set for all tests
     words = ["SOLVER.AMP.ENABLED", str(enabled), "SOLVER.AMP.PRECISION", "bfloat16"]
     words += ["OUTPUT_DIR", str(tmp_path)]
+    monkeypatch.setattr(train_net, "default_setup", lambda cfg, args: None)
+    monkeypatch.setattr(train_net, "setup_logger", lambda *args, **more: logging.getLogger())
     train_net.setup(train_net.parse_args(["--config-file", str(CONFIG), *words]))
     assert os.environ.get("ONEDNN_MAX_CPU_ISA") == ("AVX512_CORE_BF16" if enabled else None)
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from tests.engine.command import run_python
+from tests.command import run_python
 from vfnet.utils import precision
 from vfnet.utils.precision import slow_precision
 

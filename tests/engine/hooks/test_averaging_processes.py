@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from tests.engine.command import run_python
+from tests.command import run_python
 from tests.engine.tiny import picture, tiny_config, train_on
 
 STEM = "backbone.bottom_up.stem.conv1"

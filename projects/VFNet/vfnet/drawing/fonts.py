@@ -85,5 +85,5 @@ def _shortened(name: str) -> str:
 def _tell_of_missing_font(names: tuple[str, ...]) -> None:
     logger.warning(
         f"no installed font has the glyphs of {len(names)} class names, the first {names[0]!r}: "
-        "they are drawn by their numbers; a font that has them, such as Noto Sans CJK, mends it"
+        "they are drawn by their numbers; a font that has them, such as Noto Sans CJK, helps"
     )
