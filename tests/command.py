@@ -19,27 +19,57 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 def run_python(*arguments, cwd=None, timeout=150, variables=None, fresh=False):
     """Run Python with these arguments on one thread; return what it wrote and its exit status.
 
-    The process is a copy of one that has imported what all commands import, which takes longer
-    than most of them; with `fresh` it is an interpreter that imports by itself.
+    It runs in a process as `start_copy` makes it, or with `fresh` in an interpreter of its own.
     """
     words = [str(argument) for argument in arguments]
-    environment = {**os.environ, **ONE_THREAD, **(variables or {})}
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("stdout", "stderr")]
-        start = _start if fresh else _copy
-        status = start(words, cwd or os.getcwd(), environment, outputs, timeout)
+        run = _run_fresh if fresh else _run_copy
+        status = run(words, outputs, cwd, variables, timeout)
         out, err = (path.read_text(errors="backslashreplace") for path in outputs)
     assert status is not None, f"no end after {timeout} s; it wrote:\n{out}\n{err}"
     return subprocess.CompletedProcess([sys.executable, *words], status, out, err)
 
 
-def _start(words, cwd, environment, outputs, timeout):
-    """Run an interpreter -> its exit status, None where it had to be killed."""
+def start_copy(words, outputs, cwd=None, variables=None):
+    """Start Python with these arguments in a copy of a process that has imported.
+
+    What all commands import takes longer than most of them, and nothing can happen to it. Of the
+    process of the tests itself, threads and what tests have set would be copied, too.
+
+    Args:
+        words: as of the command line.
+        outputs: files that it writes to, in place of standard output and of standard error; once
+            they exist, the process leads a group of its own.
+    """
+    environment = {**os.environ, **ONE_THREAD, **(variables or {})}
+    given = ([str(word) for word in words], outputs, cwd or os.getcwd(), environment)
+    process = _importer().Process(target=_become, args=given)
+    process.start()
+    return process
+
+
+def kill_group(process):
+    """End all processes of a group as running out of memory does."""
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def _run_copy(words, outputs, cwd, variables, timeout):
+    process = start_copy(words, outputs, cwd, variables)
+    process.join(timeout)
+    if process.exitcode is None:
+        kill_group(process)
+        process.join()
+        return None
+    return process.exitcode
+
+
+def _run_fresh(words, outputs, cwd, variables, timeout):
     with outputs[0].open("wb") as out, outputs[1].open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, *words],
             cwd=cwd,
-            env=environment,
+            env={**os.environ, **ONE_THREAD, **(variables or {})},
             stdout=out,
             stderr=err,
             start_new_session=True,
@@ -47,26 +77,9 @@ def _start(words, cwd, environment, outputs, timeout):
         try:
             return process.wait(timeout)
         except subprocess.TimeoutExpired:
-            _kill(process.pid)
+            kill_group(process)
             process.wait()
             return None
-
-
-def _copy(words, cwd, environment, outputs, timeout):
-    """As `_start`, in a copy of the process that has imported."""
-    process = _importer().Process(target=_become, args=(words, cwd, environment, outputs))
-    process.start()
-    process.join(timeout)
-    if process.exitcode is None:
-        _kill(process.pid)
-        process.join()
-        return None
-    return process.exitcode
-
-
-def _kill(group):
-    # The whole group: the processes that the command started would otherwise live on.
-    os.killpg(group, signal.SIGKILL)
 
 
 @cache
@@ -78,14 +91,16 @@ def _importer():
     return context
 
 
-def _become(words, cwd, environment, outputs):
+def _become(words, outputs, cwd, environment):
     """Run what the words say in this process, as the interpreter would."""
     os.setsid()
     for stream, path in zip((1, 2), outputs):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    # Else it would ask the server that copied it for its own processes, such as loader workers.
+    multiprocessing.set_start_method(None, force=True)
     option, *sys.argv = words if words[0] in ("-c", "-m") else ("", *words)
     try:
         if option == "-c":
@@ -98,4 +113,4 @@ def _become(words, cwd, environment, outputs):
             sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
             runpy.run_path(sys.argv[0], run_name="__main__")
     finally:
-        atexit._run_exitfuncs()  # which multiprocessing would leave out
+        atexit._run_exitfuncs()  # which multiprocessing leaves out

@@ -26,8 +26,8 @@ def checkpoints(folder):
 
 
 @pytest.mark.parametrize("kind", RUNS)
-@pytest.mark.only_soak
-def test_kills_at_random_moments_change_nothing(kind, tmp_path, make_coco, figure):
+@pytest.mark.soak
+def test_kills_at_random_moments_change_nothing(kind, tmp_path, make_coco, amount, figure):
     weights = tmp_path / "start.pth"
     torch.save({"model": build_model(tiny_config(tmp_path / "start")).state_dict()}, weights)
     file, _ = make_coco(categories=((1, "a"), (2, "b"), (3, "c")))
@@ -43,7 +43,7 @@ def test_kills_at_random_moments_change_nothing(kind, tmp_path, make_coco, figur
     expected = checkpoints(tmp_path / "whole")
 
     chance = random.Random(kind)
-    wanted, kills, number = 50, 0, 0
+    wanted, kills, number = amount(1, 50), 0, 0
     while kills < wanted:
         folder = tmp_path / f"run{number}"
         number += 1
