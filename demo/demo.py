@@ -115,8 +115,8 @@ def tell_full(args: argparse.Namespace, predictor: Predictor) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> bool:
-    """Predict on all inputs; return whether the run was interrupted.
+def run(args: argparse.Namespace) -> int:
+    """Predict on all inputs; return the exit status, not 0 where the run was interrupted.
 
     Raises:
         UserError: an argument, the config or the weights are not usable; a picture was not, and
@@ -156,13 +156,13 @@ def run(args: argparse.Namespace) -> bool:
         )
     tell_full(args, predictor)
     print(f"{done.written} pictures, all detections: {printable(str(args.output / RECORDS_NAME))}")
-    if done.interrupted:
+    if done.status:
         print("Interrupted: the same command with --resume goes on", file=sys.stderr)
     elif done.skipped:
         raise UserError(f"{done.skipped} files could not be read and were left out, named above")
-    return done.interrupted
+    return done.status
 
 
 if __name__ == "__main__":
     with report_errors():
-        sys.exit(130 if run(parse_arguments()) else 0)
+        sys.exit(run(parse_arguments()))

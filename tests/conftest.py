@@ -11,7 +11,7 @@ from PIL import Image
 
 from vfnet.utils.precision import avoid_amx
 
-# As the command does: before any test convolves.
+# Some tests train in bfloat16, and oneDNN asks once a process.
 avoid_amx()
 
 # What these properties of a test (`record_property`) say is printed at the end of `make soak`.

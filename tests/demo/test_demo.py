@@ -164,7 +164,7 @@ def test_a_command_that_is_terminated_goes_on_with_resume(demo, model, pictures,
             process.stdout.readline()
         process.terminate()
         assert "detections: " in process.communicate(timeout=120)[0].splitlines()[-1]
-    assert process.returncode == 130
+    assert process.returncode == 143
     done = len(json.loads((output / "predictions.json").read_text()))
     assert 0 < done < 22
     records = predict(demo, model, [pictures], output, "--resume", *more)

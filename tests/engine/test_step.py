@@ -79,7 +79,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     trainer = StepTrainer(model, [[{"file_name": "b.jpg"}]], optimizer)
     trainer.iter = 0
-    expected = r"iteration 0: gradient of bias and of 1 more \(process 0; images: b\.jpg\)"
+    expected = r"gradient not finite at iteration 0: bias and 1 more \(process 0; images: b\.jpg\)"
     with EventStorage(), pytest.raises(NonFiniteLossError, match=expected):
         trainer.run_step()
     assert model.weight.item() == 0

@@ -176,6 +176,7 @@ def test_two_processes_of_the_real_command_write_what_one_process_does(
         *("--num-gpus", "2", "--dist-url", "auto", "OUTPUT_DIR", tmp_path / "two"),
         *("MODEL.WEIGHTS", tmp_path / "weights.pth", "MODEL.VFNET.NUM_CLASSES", "80"),
         *("DATASETS.TEST", "('coco_2017_test-dev',)", *EVERYTHING),
+        fresh=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     one = tmp_path / "one" / "inference" / "detections_own_vfnet_results.json"

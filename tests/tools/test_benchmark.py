@@ -112,7 +112,7 @@ def test_other_ways_stand_beside_the_plain_one(tool, arguments, tmp_path, capsys
 
 @pytest.mark.parametrize("script", ["tools/benchmark.py", "benchmarks/planes.py"])
 def test_what_scripts_share_is_found_from_any_folder(script, repository, tmp_path):
-    done = run_python(repository / script, "--help", cwd=tmp_path)
+    done = run_python(repository / script, "--help", cwd=tmp_path, fresh=True)
     assert done.returncode == 0, done.stderr
     assert "--repeats" in done.stdout
 

@@ -22,12 +22,12 @@ def train_net(request):
 
 @pytest.fixture(scope="module")
 def command(request):
-    """Run the real command with these arguments."""
+    """Run the real command with these arguments; `how`: see `run_python`."""
 
-    def run(*arguments, launcher=(), config=CONFIG, variables=None):
+    def run(*arguments, launcher=(), config=CONFIG, **how):
         script = request.config.rootpath / "train_net.py"
         words = (*launcher, script, "--config-file", config, *arguments)
-        return run_python(*words, variables=variables)
+        return run_python(*words, **how)
 
     return run
 

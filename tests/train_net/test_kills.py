@@ -8,7 +8,7 @@ import torch
 from detectron2.modeling import build_model
 
 from tests.engine.tiny import tiny_config
-from tests.train_net.killed import kill, start
+from tests.train_net.killed import running
 from tests.train_net.runs import EVERYTHING_RANDOM, assert_equal
 
 # A checkpoint each iteration and an evaluation each second one, so that kills meet them too.
@@ -35,10 +35,10 @@ def test_kills_at_random_moments_change_nothing(kind, tmp_path, make_coco, amoun
     names = ("DATASETS.TRAIN", ["one"], "DATASETS.TEST", ["two"], "DATASETS.COCO_FORMAT", data)
     words = ("MODEL.WEIGHTS", weights, *names, *OFTEN, *EVERYTHING_RANDOM, *RUNS[kind])
 
-    process, out = start(tmp_path / "whole", *words)
     begin = time.monotonic()
-    process.join(150)
-    assert process.exitcode == 0, out.read_text()
+    with running(tmp_path / "whole", *words) as (process, out):
+        process.join(150)
+        assert process.exitcode == 0, out.read_text()
     duration = time.monotonic() - begin
     expected = checkpoints(tmp_path / "whole")
 
@@ -47,14 +47,13 @@ def test_kills_at_random_moments_change_nothing(kind, tmp_path, make_coco, amoun
     while kills < wanted:
         folder = tmp_path / f"run{number}"
         number += 1
-        while True:
-            process, out = start(folder, "--resume", "auto", *words)
-            process.join(chance.uniform(0, duration) if kills < wanted else 150)
-            if not process.is_alive():
-                break
-            assert kills < wanted, out.read_text()
-            kill(process)
-            kills += 1
+        killed = True
+        while killed:
+            with running(folder, "--resume", "auto", *words) as (process, out):
+                process.join(chance.uniform(0, duration) if kills < wanted else 150)
+                killed = process.is_alive()
+                assert kills < wanted or not killed, out.read_text()
+            kills += killed
         assert process.exitcode == 0, out.read_text()
         found = checkpoints(folder)
         assert found.keys() == expected.keys()

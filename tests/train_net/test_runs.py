@@ -80,6 +80,7 @@ def test_a_continued_run_ends_with_the_same_bits(six_iterations, command, tmp_pa
     done = command(
         *("--resume", "OUTPUT_DIR", tmp_path, "DATALOADER.NUM_WORKERS", "2"),
         *EVERYTHING_RANDOM,
+        fresh=True,  # other hashes, as after a real restart
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Starting training from iteration 3" in done.stdout

@@ -37,6 +37,7 @@ def test_a_run_killed_in_mid_cycle_ends_with_the_same_average(command, tmp_path)
         *("--resume", "OUTPUT_DIR", killed, "DATASETS.TEST", "('shapes_val',)"),
         *EVERYTHING_RANDOM,
         *SWA,
+        fresh=True,  # other hashes, as after a real restart
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("model_final.pth", "model_swa.pth"):

@@ -60,11 +60,11 @@ class Outputs(NamedTuple):
 
 
 class Done(NamedTuple):
-    """How a run ended: pictures and frames written, files left out, and whether it was stopped."""
+    """How a run ended: pictures and frames written, files left out, and what stopped it."""
 
     written: int
     skipped: int
-    interrupted: bool
+    status: int  # 130 after Ctrl-C, 143 after SIGTERM, 0 where it came to its end
 
 
 def predict_files(
@@ -122,7 +122,7 @@ class _Run:
 
     def __call__(self, files: Sequence[Path], report: Callable[[str, Instances], None]) -> Done:
         self.outputs.folder.mkdir(parents=True, exist_ok=True)
-        written, interrupted = 0, False
+        written, status = 0, 0
         with ExitStack() as stack:
             stack.enter_context(self.journal)
             writers = [stack.enter_context(writer) for writer in self._writers()]
@@ -144,11 +144,13 @@ class _Run:
                 for result in self._results(read_ahead(self._pictures(files), _WAITING)):
                     put(*result)
                     written += 1
-            except (KeyboardInterrupt, Stopped):
-                interrupted = True
-        if not interrupted and not self.skipped:
+            except KeyboardInterrupt:
+                status = 130
+            except Stopped:
+                status = Stopped.STATUS
+        if not status and not self.skipped:
             self.journal.path.unlink()
-        return Done(written, self.skipped, interrupted)
+        return Done(written, self.skipped, status)
 
     def _writers(self) -> Iterator[Writer]:
         folder, names = self.outputs.folder, self.predictor.class_names

@@ -133,15 +133,19 @@ def test_an_image_without_candidates_has_none():
 
 
 @pytest.mark.parametrize("rule", ["pair", "location"])
+@pytest.mark.parametrize("topk, few", [(10, candidates.FEW), (1, candidates.FEW), (1, 0)])
 @pytest.mark.parametrize("score, side", [(1.0, math.nan), (1.0, math.inf), (math.nan, 4.0)])
-def test_what_is_not_finite_raises_instead_of_being_left_out(rule, score, side):
-    with pytest.raises(NonFiniteDetectionsError, match="scores or boxes .* not finite"):
+def test_what_is_not_finite_raises_instead_of_being_left_out(
+    monkeypatch, rule, topk, few, score, side
+):
+    monkeypatch.setattr(candidates, "FEW", few)
+    with pytest.raises(NonFiniteDetectionsError, match="1 of . candidates"):
         choose_candidates(
             torch.tensor([[0.9, 0.1], [0.2, score]]),
             torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, side]]),
             torch.zeros(2, dtype=torch.int64),
             [(8, 8)],
-            build_candidate_rule(rule, 0.5, 10, prefix="MODEL.X"),
+            build_candidate_rule(rule, 0.5, topk, prefix="MODEL.X"),
         )
 
 

@@ -214,27 +214,26 @@ def check_finite(
     if not any(bad_losses) and all(math.isfinite(gradient) for *_, gradient in rows):
         return everyone
     images = comm.all_gather(", ".join(_image_name(record) for record in batch))
-    gradients = _gradients_not_finite(model)
-    reports = [
-        f"{', '.join(found) or gradients} (process {rank}; images: {names})"
-        for rank, (found, names) in enumerate(zip(bad_losses, images))
-        if found or not any(bad_losses)
-    ]
+    sources = [f"(process {rank}; images: {names})" for rank, names in enumerate(images)]
+    if any(bad_losses):
+        what = "loss"
+        found = [f"{', '.join(bad)} {of}" for bad, of in zip(bad_losses, sources) if bad]
+    else:
+        what, found = "gradient", [f"{_gradients_not_finite(model)} {' '.join(sources)}"]
     raise NonFiniteLossError(
-        f"loss not finite at iteration {iteration}: {'; '.join(reports)}. No weight was changed "
+        f"{what} not finite at iteration {iteration}: {'; '.join(found)}. No weight was changed "
         "by this step and no checkpoint was written; look at these images and their boxes, lower "
         "SOLVER.BASE_LR, or enable SOLVER.CLIP_GRADIENTS"
     )
 
 
 def _gradients_not_finite(model: nn.Module | None) -> str:
-    """Such as "gradient of head.weight and of 3 more": first where the backward pass was first."""
+    """Such as "head.weight and 3 more"; the last registered is mostly near the losses."""
     parameters = [] if model is None else getattr(model, "module", model).named_parameters()
     names = [n for n, p in parameters if p.grad is not None and not p.grad.isfinite().all()]
     if not names:
-        return "a gradient"
-    more = f" and of {len(names) - 1} more" if len(names) > 1 else ""
-    return f"gradient of {names[-1]}{more}"
+        return "of a parameter"
+    return names[-1] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _image_name(record: Mapping[str, Any]) -> str:

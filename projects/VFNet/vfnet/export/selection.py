@@ -53,6 +53,8 @@ def candidate_mask(
 ) -> Tensor:
     """Which scores (N, R, K) are candidates: see `vfnet.modeling.inference.candidates`.
 
+    A graph cannot refuse a NaN, as that does: it is no candidate.
+
     Args:
         factor: (N, R), or None. level_counts: how many of the R each level has.
     """

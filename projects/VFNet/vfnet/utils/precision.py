@@ -35,12 +35,13 @@ def without_autocast(device_type: str) -> AbstractContextManager:
 
 
 def avoid_amx() -> None:
-    """Let oneDNN train in bfloat16 with AVX-512 where this process would with AMX.
+    """Let oneDNN compute in bfloat16 with AVX-512 where this process would with AMX.
 
-    oneDNN's kernels for AMX multiply what lies beside a matrix by zero where its inner dimension,
-    such as the classes of a gradient, is no multiple of 32: a NaN there becomes one of the result
-    (oneDNN's issue 5717; torch 2.14 has an oneDNN that it holds for). To be called before the first
-    convolution, which reads the variable; what the user has set stays.
+    On a processor with AMX (torch 2.14.1, oneDNN 3.12.0) one in about ten runs of the tests had a
+    gradient that was NaN, in bfloat16 only; without AMX none had. What oneDNN's kernels for AMX
+    read beside a matrix they multiply by zero, which a NaN survives (its issue 5717, for products;
+    its pull request 5723 ends that): suspected here, not shown. To be called before oneDNN is first
+    asked for anything, when it reads the variable; what the user has set stays.
     """
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 

@@ -129,7 +129,7 @@ def choose_candidates(
         factor: (N R,), see `best_pairs`.
 
     Raises:
-        NonFiniteDetectionsError: see there.
+        NonFiniteDetectionsError: weights or a precision gave what is no number.
     """
     n, device = len(box_limits), scores.device
     first_groups = torch.arange(n, device=device) * (levels.max() + 1)
@@ -138,10 +138,12 @@ def choose_candidates(
 
     # shape[0] and shapes_to_tensor: an exported model takes other sizes, too.
     image, boxes = location // levels.shape[0], boxes[location]
-    if not (boxes.isfinite().all() & scores.isfinite().all()):
+    finite = boxes.isfinite().all(dim=1) & scores.isfinite()
+    if not finite.all():
         raise NonFiniteDetectionsError(
-            "scores or boxes of candidates are not finite: expected finite weights, and a "
-            "precision in which no layer overflows; set PRECISION_TEST of the detector to float32"
+            f"{int((~finite).sum())} of {len(finite)} candidates have a score or a box that is NaN "
+            "or infinite: expected finite weights, and a precision in which no layer overflows; "
+            "where PRECISION_TEST of the detector is not float32, set it to that"
         )
     # Clipped before suppression, as the reference does: what overlaps outside the image must not
     # decide.
