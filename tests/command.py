@@ -115,7 +115,9 @@ def _become(words, outputs, cwd, environment, import_path):
     """Run what the words say in this process, as the interpreter would."""
     os.setsid()
     for stream, path in zip((1, 2), outputs):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, stream)
+        os.close(file)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
