@@ -50,7 +50,7 @@ def start_copy(words, outputs, cwd=None, variables=None):
             they exist, the process leads a group of its own.
     """
     environment = {**os.environ, **ONE_THREAD, **(variables or {})}
-    given = ([str(word) for word in words], outputs, cwd or os.getcwd(), environment)
+    given = ([str(word) for word in words], outputs, str(cwd or os.getcwd()), environment)
     process = _importer().Process(target=_become, args=(*given, _import_path()))
     process.start()
     return process
