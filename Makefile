@@ -5,8 +5,8 @@
 PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 
-# What changes how numbers are rounded: threads, and instruction sets of PyTorch and of oneDNN; first
-# all that the machine has.
+# What changes how numbers are rounded: threads, and instruction sets of PyTorch and of oneDNN.
+# First all that the machine has.
 ROUNDINGS := ONEDNN_MAX_CPU_ISA=DEFAULT OMP_NUM_THREADS=1 OMP_NUM_THREADS=4 \
 	ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 \
 	ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2

@@ -85,6 +85,19 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step():
     assert model.weight.item() == 0
 
 
+def test_a_gradient_that_all_processes_share_is_named_once(monkeypatch):
+    monkeypatch.setattr(step, "of_all_processes", lambda own: torch.stack([own, own]))
+    monkeypatch.setattr(step.comm, "all_gather", lambda name: [name, "c.jpg"])
+    model = nn.Linear(1, 1)
+    for parameter, gradient in zip(model.parameters(), (0.0, float("inf"))):
+        parameter.grad = torch.full_like(parameter, gradient)
+    given = ({"loss": torch.ones(())}, torch.tensor(float("inf")), [{"file_name": "b.jpg"}], 4)
+    with pytest.raises(NonFiniteLossError) as caught:
+        step.check_finite(*given, model=model)
+    expected = "gradient not finite at iteration 4: bias (process 0; images: b.jpg) (process 1; "
+    assert str(caught.value).startswith(expected + "images: c.jpg). ")
+
+
 def scalars_of(trainer):
     """What a trainer writes in its first step."""
     trainer.iter = 0

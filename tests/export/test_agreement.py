@@ -7,7 +7,7 @@ from detectron2.structures import Boxes, Instances
 
 from tests.export.detectors import tiny_graph, write_pictures
 from vfnet.errors import UserError
-from vfnet.export.agreement import Agreement, Candidates, check_pictures, compare
+from vfnet.export.agreement import Agreement, RawOutput, check_pictures, compare
 from vfnet.export.exported import ExportedDetector
 from vfnet.export.selection import SelectionRule
 from vfnet.export.write import ExportOptions, describe
@@ -78,18 +78,18 @@ ONE, OTHER = (0, 0, 10, 10, 0.9, 1), (0, 0, 10, 8, 0.90001, 1)
 THIRD = (0, 2.6, 10, 8, 0.5, 1)
 
 
-def candidates_of(*rows):
+def locations_of(*rows):
     of_class = torch.tensor([[row[4] if row[5] == k else 0 for k in range(3)] for row in rows])
-    return Candidates(of_class, torch.tensor([row[:4] for row in rows], dtype=torch.float32))
+    return RawOutput(of_class, torch.tensor([row[:4] for row in rows], dtype=torch.float32))
 
 
 def test_of_two_that_suppress_each_other_rounding_chooses():
     found, expected = detections(ONE, SECOND), detections(OTHER, SECOND)
     assert not compare(found, expected, RULE).holds
-    known = candidates_of(ONE, OTHER, SECOND)
+    known = locations_of(ONE, OTHER, SECOND)
     assert compare(found, expected, RULE, known) == Agreement(compared=2)
     # And what only one of them suppresses.
-    found, known = detections(ONE, SECOND, THIRD), candidates_of(ONE, OTHER, SECOND, THIRD)
+    found, known = detections(ONE, SECOND, THIRD), locations_of(ONE, OTHER, SECOND, THIRD)
     assert compare(found, expected, RULE, known) == Agreement(compared=3)
 
 
@@ -97,13 +97,13 @@ def test_of_two_that_suppress_each_other_rounding_chooses():
     "wrong", [(0, 0, 10, 9.5, 0.9, 1), (0, 0, 10, 10, 0.902, 1), (0, 0, 10, 10, 0.9, 0)]
 )
 def test_what_no_location_of_the_detector_has_stands_for_none(wrong):
-    known = candidates_of(ONE, OTHER, SECOND)
+    known = locations_of(ONE, OTHER, SECOND)
     assert not compare(detections(wrong, SECOND), detections(OTHER, SECOND), RULE, known).holds
 
 
 def test_one_of_a_clearly_lower_score_stands_for_none():
     low = (*ONE[:4], 0.8, 1)
-    known = candidates_of(low, OTHER, SECOND)
+    known = locations_of(low, OTHER, SECOND)
     assert not compare(detections(low, SECOND), detections(OTHER, SECOND), RULE, known).holds
 
 

@@ -53,13 +53,13 @@ class Agreement(NamedTuple):
         )
 
 
-class Candidates(NamedTuple):
+class RawOutput(NamedTuple):
     """Scores (R, K) and boxes (R, 4) of all locations of a picture, of the detector in torch."""
 
     scores: Tensor
     boxes: Tensor
 
-    def hold(self, found: Instances) -> Tensor:
+    def has(self, found: Instances) -> Tensor:
         """Whether a location has each of the detections (F,), but for rounding."""
         boxes = (found.pred_boxes.tensor[:, None] - self.boxes).abs().amax(dim=2)  # (F, R)
         scores = (found.scores[:, None] - self.scores.T[found.pred_classes]).abs()
@@ -111,7 +111,7 @@ def compare_on(exported: ExportedDetector, graph: DetectorGraph, image: Tensor) 
         return agreement
     raw = DetectorGraph(graph.detector, rgb=graph.rgb, raw=True)
     scores, boxes = raw(torch.from_numpy(images), torch.from_numpy(sizes))
-    return compare(found["instances"], expected, graph.rule, Candidates(scores[0], boxes[0]))
+    return compare(found["instances"], expected, graph.rule, RawOutput(scores[0], boxes[0]))
 
 
 def detect_padded(detector: CandidateDetector, image: Tensor, canvas: tuple[int, ...]) -> Instances:
@@ -130,13 +130,13 @@ def compare(
     found: Instances,
     expected: Instances,
     rule: SelectionRule,
-    candidates: Candidates | None = None,
+    locations: RawOutput | None = None,
 ) -> Agreement:
     """Pair detections of the same picture, nearest first, and compare the pairs.
 
     A detection may have no partner where rounding decides: its score is that of the threshold or of
     the last place, or it overlaps another one of its class by what suppression allows. Or, which
-    the torch detector's `candidates` tell, another one stands in its place: see `_in_place_of`.
+    the torch detector's `locations` tell, another one stands in its place: see `_in_place_of`.
     """
     # Not torch.cdist, which passes over NaN.
     boxes = (found.pred_boxes.tensor[:, None] - expected.pred_boxes.tensor).abs().amax(dim=2)
@@ -146,9 +146,9 @@ def compare(
     distance[distance.isnan()] = float("inf")  # what is no number is no pair
     agreement = Agreement()
     left = [torch.ones(len(side), dtype=torch.bool) for side in (found, expected)]
-    if candidates is not None:
-        left = [~mask for mask in _in_place_of(found, expected, distance <= 1, rule, candidates)]
-        agreement = Agreement(compared=int((~left[0]).sum()))  # with candidates
+    if locations is not None:
+        left = [~mask for mask in _in_place_of(found, expected, distance <= 1, rule, locations)]
+        agreement = Agreement(compared=int((~left[0]).sum()))  # each with a location
         distance[~left[0]], distance[:, ~left[1]] = float("inf"), float("inf")
     for _ in range(min(distance.shape)):
         i, j = divmod(int(distance.argmin()), distance.shape[1])
@@ -167,7 +167,7 @@ def _in_place_of(
     expected: Instances,
     pairs: Tensor,
     rule: SelectionRule,
-    candidates: Candidates,
+    locations: RawOutput,
 ) -> tuple[Tensor, Tensor]:
     """Which detections stand where the other side has another one, chosen by rounding.
 
@@ -175,7 +175,7 @@ def _in_place_of(
     the one, and one the other; what these suppress may differ then, too. `pairs` (F, E): those that
     are the same -> of F, of E.
     """
-    alone = ~pairs.any(dim=1) & candidates.hold(found), ~pairs.any(dim=0)
+    alone = ~pairs.any(dim=1) & locations.has(found), ~pairs.any(dim=0)
     overlap = pairwise_iou(found.pred_boxes, expected.pred_boxes) > rule.iou_threshold
     rivals = overlap & (found.pred_classes[:, None] == expected.pred_classes)
     rivals &= alone[0][:, None] & alone[1]
